@@ -1,0 +1,286 @@
+"""The commands, thin: read the flags, call one stage, say where the result is. Exit code 2 for what a user got wrong."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import typer
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from ayni.config import (
+    OptimizerSettings,
+    PPOSettings,
+    PretrainSettings,
+    RejectionSettings,
+    RewardSettings,
+    SFTSettings,
+    ShardSettings,
+    TokenizerSettings,
+    load_recipe,
+)
+
+app = typer.Typer(
+    name="ayni",
+    help="The Llama 2 recipe as working software: raw text in, an aligned, safety-tuned chat model out.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+ModelDir = Annotated[Path, typer.Option("--model", help="Ayni or Hugging Face Llama directory to start from.")]
+Out = Annotated[Path, typer.Option("--out", help="Directory to write; published whole or not at all.")]
+Seed = Annotated[int, typer.Option("--seed", help="Same seed, same files, same settings: same bytes.")]
+Lr = Annotated[float | None, typer.Option("--lr", help="Peak learning rate.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any other setting of the stage, e.g. --set row_len=512."),
+]
+Device = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
+S = TypeVar("S", bound=BaseModel)
+
+
+def main() -> None:
+    """Runs the command line; a mistake a user can make ends in one message on standard error and exit code 2."""
+    try:
+        app()
+    except (ValueError, ImportError) as error:
+        _fail(str(error))
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            _fail(
+                f"{error.filename or 'output'}: the disk is full; what was published stays. Free some room and run the same command again"
+            )
+        if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)):
+            _fail(f"{error.filename}: {error.strerror}")
+        raise
+    except KeyboardInterrupt:
+        print("\nstopped; run the same command again to go on from the last saved state", file=sys.stderr)
+        os._exit(130)
+
+
+def _fail(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _settings(kind: type[S], values: dict[str, Any], lr: float | None, assignments: list[str] | None) -> S:
+    """Flags and KEY=VALUE pairs over a stage's defaults; `optimizer.lr=...` reaches inside."""
+    merged: dict[str, Any] = {key: value for key, value in values.items() if value is not None}
+    if lr is not None:
+        merged["optimizer"] = {"lr": lr}
+    for assignment in assignments or []:
+        key, separator, text = assignment.partition("=")
+        if not separator:
+            raise ValueError(f"--set {assignment}: expected KEY=VALUE")
+        inner = merged
+        *outer, last = key.split(".")
+        for name in outer:
+            inner = inner.setdefault(name, {})
+        inner[last] = yaml.safe_load(text)
+    if "optimizer" in merged and isinstance(merged["optimizer"], dict):
+        default = kind.model_fields["optimizer"].default
+        assert isinstance(default, OptimizerSettings)
+        merged["optimizer"] = {**default.model_dump(), **merged["optimizer"]}
+    try:
+        return kind(**merged)
+    except ValidationError as error:
+        mistakes = [f"{'.'.join(map(str, m['loc']))}: {m['msg']}" for m in error.errors()]
+        raise ValueError(
+            f"settings of {kind.__name__}: {'; '.join(mistakes)}; known: {', '.join(kind.model_fields)}"
+        ) from None
+
+
+def _done(out: Path, *following: str) -> None:
+    from ayni import telemetry
+
+    telemetry.show(f"written: {out}", *[f"next: {command}" for command in following])
+
+
+@app.command(epilog="Example: ayni run recipes/tiny.yaml")
+def run(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file; see recipes/.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Run directory; default runs/NAME.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Overrides the recipe's seed.")] = None,
+) -> None:
+    """Run a whole recipe, or go on with one that was stopped."""
+    settings = load_recipe(recipe)
+    if seed is not None:
+        settings = settings.model_copy(update={"seed": seed})
+    directory = out or Path("runs") / settings.name
+    from ayni import run as recipe_run
+
+    recipe_run.run(settings, directory)
+
+
+@app.command(epilog="Example: ayni tokenizer --data corpus/ --out models/tokenizer --vocab-size 8000")
+def tokenizer(
+    data: Annotated[Path, typer.Option("--data", help="Texts: .txt, .jsonl, .parquet, or a folder of them.")],
+    out: Out,
+    vocab_size: Annotated[int, typer.Option(help="Number of pieces.")] = 2048,
+    seed: Seed = 0,
+) -> None:
+    """Train a SentencePiece BPE tokenizer: digits split, unknown UTF-8 as bytes (paper 2.2)."""
+    from ayni.stages import tokenizer as stage
+
+    stage.run(TokenizerSettings(vocab_size=vocab_size), data, out, seed=seed)
+    _done(out, f"ayni pretrain --data {data} --tokenizer {out} --out models/base")
+
+
+@app.command(
+    epilog="Examples: ayni pretrain --data corpus/ --tokenizer models/tokenizer --out models/base --tokens 4000000 | "
+    "torchrun --nproc_per_node=2 -m ayni pretrain --data ... "
+)
+def pretrain(
+    data: Annotated[
+        Path, typer.Option("--data", help="Texts: .txt, .jsonl, .parquet, or a folder of them (a file is a source).")
+    ],
+    tokenizer: Annotated[Path, typer.Option("--tokenizer", help="Directory with tokenizer.model or tokenizer.json.")],
+    out: Out,
+    preset: Annotated[
+        str, typer.Option(help="Architecture: tiny, 7b, 13b, 34b, 70b; fields by --set model.dim=256.")
+    ] = "tiny",
+    tokens: Annotated[int | None, typer.Option(help="Token budget.")] = None,
+    held_out: Annotated[Path | None, typer.Option("--held-out", help="Texts for held-out perplexity.")] = None,
+    lr: Lr = None,
+    seed: Seed = 0,
+    set_: Set = None,
+    device: Device = "cpu",
+) -> None:
+    """Pretrain a Llama 2 model from raw text (paper 2); also under torchrun."""
+    from ayni.stages import pretrain as stage
+    from ayni.stages import shards
+    from ayni.train.mesh import barrier, close, open_mesh
+
+    settings = _settings(PretrainSettings, {"preset": preset, "tokens": tokens}, lr, set_)
+    mesh = open_mesh(device)
+    packed = out.with_name(f"{out.name}-shards")
+    if mesh.is_main:
+        shards.run(ShardSettings(), tokenizer, data, held_out, packed, seed=seed)
+    barrier(mesh)
+    stage.run(settings, tokenizer, packed, out, seed=seed, device=device)
+    close(mesh)
+    _done(out, f"ayni sft --model {out} --data chats.jsonl --out models/sft")
+
+
+@app.command(epilog="Example: ayni sft --model models/base --data chats.jsonl --out models/sft")
+def sft(
+    model: ModelDir,
+    data: Annotated[Path, typer.Option("--data", help="Chats: JSONL or Parquet rows with `messages`.")],
+    out: Out,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the data (paper: 2).")] = None,
+    lr: Lr = None,
+    seed: Seed = 0,
+    set_: Set = None,
+    device: Device = "cpu",
+) -> None:
+    """Supervised fine-tuning on dialogues: loss on answers only, samples packed (paper 3.1)."""
+    from ayni.stages import sft as stage
+
+    stage.run(_settings(SFTSettings, {"epochs": epochs}, lr, set_), model, data, out, seed=seed, device=device)
+    _done(out, f"ayni chat {out}", f"ayni reward --model {out} --data preferences.jsonl --out models/reward")
+
+
+@app.command(
+    epilog="Example: ayni reward --model models/sft --data preferences.jsonl --kind helpfulness --out models/reward"
+)
+def reward(
+    model: ModelDir,
+    data: Annotated[
+        list[Path], typer.Option("--data", help="Preferences: TRL's conversational form or HH-RLHF text; repeatable.")
+    ],
+    out: Out,
+    kind: Annotated[Literal["helpfulness", "safety"], typer.Option(help="Which of the two models.")] = "helpfulness",
+    margin: Annotated[str | None, typer.Option(help="none, small or large (Table 28).")] = None,
+    lr: Lr = None,
+    seed: Seed = 0,
+    set_: Set = None,
+    device: Device = "cpu",
+) -> None:
+    """Train a reward model on preferences: ranking loss with margins, one epoch (paper 3.2.2)."""
+    from ayni.stages import reward as stage
+
+    settings = _settings(RewardSettings, {"margin": margin}, lr, set_)
+    stage.run(settings, kind, model, data, out, seed=seed, device=device)
+    _done(out, f"ayni rejection --model {model} --helpfulness {out} --safety DIR --data prompts.jsonl --out models/v1")
+
+
+@app.command(
+    epilog="Example: ayni rejection --model models/sft --helpfulness models/rh --safety models/rs --data prompts.jsonl --out models/v1"
+)
+def rejection(
+    model: ModelDir,
+    helpfulness: Annotated[Path, typer.Option(help="Helpfulness reward model.")],
+    safety: Annotated[Path, typer.Option(help="Safety reward model (with its gate.json).")],
+    data: Annotated[
+        Path, typer.Option("--data", help="Prompts: rows with `messages` ending in a user's turn, or `prompt`.")
+    ],
+    out: Out,
+    start: Annotated[Path | None, typer.Option(help="Model to fine-tune; default: --model.")] = None,
+    k: Annotated[int | None, typer.Option("--k", help="Answers per prompt.")] = None,
+    prompts: Annotated[int | None, typer.Option(help="How many prompts.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Sampling temperature.")] = None,
+    lr: Lr = None,
+    seed: Seed = 0,
+    set_: Set = None,
+    device: Device = "cpu",
+) -> None:
+    """Rejection sampling: fine-tune on the best of K answers by the reward models (paper 3.2.3)."""
+    from ayni.scoring.reward import Scorers
+    from ayni.stages import rejection as stage
+
+    values = {"k": k, "prompts": prompts, "temperature": temperature}
+    settings = _settings(RejectionSettings, values, lr, set_)
+    stage.run(
+        settings,
+        data,
+        model,
+        start or model,
+        Scorers(helpfulness, safety),
+        [],
+        out,
+        version=1,
+        seed=seed,
+        device=device,
+    )
+    _done(
+        out,
+        f"ayni chat {out}",
+        f"ayni ppo --model {out} --helpfulness {helpfulness} --safety {safety} --data {data} --out models/v2",
+    )
+
+
+@app.command(
+    epilog="Example: ayni ppo --model models/v1 --helpfulness models/rh --safety models/rs --data prompts.jsonl --out models/v2"
+)
+def ppo(
+    model: ModelDir,
+    helpfulness: Annotated[Path, typer.Option(help="Helpfulness reward model; the critic starts from it.")],
+    safety: Annotated[Path, typer.Option(help="Safety reward model (with its gate.json).")],
+    data: Annotated[
+        Path, typer.Option("--data", help="Prompts: rows with `messages` ending in a user's turn, or `prompt`.")
+    ],
+    out: Out,
+    iterations: Annotated[int | None, typer.Option(help="Rollouts (paper: 200-400).")] = None,
+    beta: Annotated[float | None, typer.Option(help="KL coefficient (paper: 0.01 or 0.005).")] = None,
+    lr: Lr = None,
+    seed: Seed = 0,
+    set_: Set = None,
+    device: Device = "cpu",
+) -> None:
+    """PPO with the gated, whitened reward and the KL penalty (paper 3.2.3)."""
+    from ayni.scoring.reward import Scorers
+    from ayni.stages import ppo as stage
+
+    settings = _settings(PPOSettings, {"iterations": iterations, "beta": beta}, lr, set_)
+    stage.run(settings, data, model, Scorers(helpfulness, safety), out, seed=seed, device=device)
+    _done(out, f"ayni chat {out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The only room that samples: scheduler, key/value cache, sampling, log-probabilities. It knows nothing of rewards."""

@@ -1,0 +1,85 @@
+"""Keys and values of running rows, one slot per row, each token at its true position (no left padding).
+
+Shape letters: L layers, R slots, P prompts, K key/value heads, T tokens of a prompt, S cached positions, d head width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ayni.config import ModelSettings
+
+GROWTH = 64  # positions: the cache grows by half, and by this much at least
+
+
+class PrefillCache:
+    """Keeps what the layers of a prompt's forward pass compute, for `KVCache.place`."""
+
+    def __init__(self) -> None:
+        self.layers: list[tuple[Tensor, Tensor]] = []
+
+    def update(self, layer: int, k_PKTd: Tensor, v_PKTd: Tensor) -> tuple[Tensor, Tensor]:
+        assert layer == len(self.layers)
+        self.layers.append((k_PKTd, v_PKTd))
+        return k_PKTd, v_PKTd
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """Prefilled prompts: keys and values per layer, and the logits of each prompt's last token."""
+
+    layers: list[tuple[Tensor, Tensor]]
+    logits_PV: Tensor
+
+    def last(self) -> Prefix:
+        """The last prompt alone, in memory of its own."""
+        return Prefix([(k[-1:].clone(), v[-1:].clone()) for k, v in self.layers], self.logits_PV[-1:].clone())
+
+
+class KVCache:
+    """k, v [L, R, K, S, d]. Attention reads the first R' running slots and the first S' used positions only."""
+
+    def __init__(self, settings: ModelSettings, rows: int, max_len: int, like: Tensor) -> None:
+        self.max_len = max_len
+        self.k, self.v = (
+            like.new_zeros(settings.n_layers, rows, settings.n_kv_heads, 0, settings.d_head) for _ in "kv"
+        )
+        self.row_R = torch.arange(rows, device=like.device)
+        self.position_R = self.row_R  # set by each `begin`
+        self.used = 0  # likewise
+
+    def reserve(self, length: int) -> None:
+        """Room for positions 0..length-1. New room is zeroed: a masked key's weight is 0, and 0 * NaN would be NaN."""
+        have = self.k.shape[3]
+        if length > have:
+            size = min(self.max_len, max(length, have + max(have // 2, GROWTH)))
+            self.k, self.v = (torch.nn.functional.pad(old, (0, 0, 0, size - have)) for old in (self.k, self.v))
+
+    def place(self, slots: slice, prefix: Prefix, parents: Tensor) -> None:
+        """Copies prompt parents[i] into slot i: one prefill serves all samples of a request."""
+        for layer, (k_PKTd, v_PKTd) in enumerate(prefix.layers):
+            T = k_PKTd.shape[2]
+            self.k[layer, slots, :, :T] = k_PKTd[parents]
+            self.v[layer, slots, :, :T] = v_PKTd[parents]
+
+    def begin(self, position_R: Tensor, used: int) -> None:
+        """Before a decoding step: running row r writes at position_R[r], and attention reads positions below `used`."""
+        self.reserve(used)
+        self.position_R, self.used = position_R, used
+
+    def update(self, layer: int, k_RK1d: Tensor, v_RK1d: Tensor) -> tuple[Tensor, Tensor]:
+        running = k_RK1d.shape[0]
+        k, v = self.k[layer, :running, :, : self.used], self.v[layer, :running, :, : self.used]
+        k[self.row_R[:running], :, self.position_R] = k_RK1d[:, :, 0]
+        v[self.row_R[:running], :, self.position_R] = v_RK1d[:, :, 0]
+        return k, v
+
+    def move(self, moves: Sequence[tuple[int, int]], used: int) -> None:
+        """Rows move between slots; of each, `used` positions hold something."""
+        source, target = (torch.tensor(side, device=self.k.device) for side in zip(*moves))
+        for tensor in (self.k, self.v):
+            tensor[:, target, :, :used] = tensor[:, source, :, :used]

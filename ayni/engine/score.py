@@ -1,0 +1,74 @@
+"""Scoring given text with the *training* forward pass, packed, without gradients: what PPO and evaluations compare.
+
+Old log-probabilities come from here, not from the sampler, so that with a learning rate of 0 every PPO ratio is 1
+(TRAPS 2). Shape letters: R packed rows, T tokens of a row, N sequences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ayni.model.heads import ScalarHead
+from ayni.model.transformer import Transformer
+from ayni.train.batches import Packed, pack
+from ayni.train.losses import log_probs
+
+FORWARD_TOKENS = 8192  # packed tokens of one forward pass
+FORWARD_LOGITS = 2**27  # logits of one forward pass: half a GiB in fp32
+
+
+@torch.no_grad()
+def log_probs_of(
+    model: Transformer,
+    prompts: Sequence[list[int]],
+    answers: Sequence[list[int]],
+    temperature: float = 1.0,
+    row_len: int | None = None,
+) -> list[Float[Tensor, " L"]]:
+    """log_softmax(logits / T)[token] for each token of each answer, given its prompt and the answer so far.
+
+    The same convention as `Completion.logprobs` (TRAPS 1), T = 0 (greedy) included: log_softmax(logits) there.
+    """
+    sequences = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
+    masks = [[False] * len(prompt) + [True] * len(answer) for prompt, answer in zip(prompts, answers)]
+    packed = pack(sequences, row_len or _row_len(model, sequences), pad_id=0, loss_masks=masks)
+    parts = []
+    for rows in _forward_passes(packed, model.settings.vocab_size):
+        batch = packed[rows].to(model.tok_embeddings.weight.device)
+        logits_NV = model(batch.tokens_RT, batch.positions_RT, batch.mask_RTT, keep_N=batch.predict_N)
+        parts.append(log_probs(logits_NV, batch.targets_N, temperature or 1.0))
+    # The parts run through the rows from left to right; each sequence gets its stretch back.
+    in_rows = sorted(range(len(sequences)), key=lambda index: packed.where[index])
+    stretches = torch.cat(parts).split([len(answers[index]) for index in in_rows])
+    return [stretch for _, stretch in sorted(zip(in_rows, stretches), key=lambda pair: pair[0])]
+
+
+@torch.no_grad()
+def scores_of(model: ScalarHead, sequences: Sequence[list[int]], row_len: int | None = None) -> Float[Tensor, " N"]:
+    """The reward model's raw score of each sequence, read at its last token (TRAPS 12)."""
+    packed = pack(sequences, row_len or _row_len(model, sequences), pad_id=0)
+    score_N = torch.empty(len(sequences), device=model.score.weight.device)
+    for rows in _forward_passes(packed, vocab_size=1):
+        batch = packed[rows].to(score_N.device)
+        here = [index for index, (row, _, _) in enumerate(packed.where) if rows.start <= row < rows.stop]
+        score_N[here] = model(batch.tokens_RT, batch.positions_RT, batch.mask_RTT, keep_N=batch.ends_N).float()
+    return score_N
+
+
+def _row_len(model: Transformer | ScalarHead, sequences: Sequence[list[int]]) -> int:
+    """Short rows: a block-causal mask computes T^2 scores however short the sequences are.
+
+    Twice the longest sequence leaves little padding; a sequence beyond the context is refused by `pack`.
+    """
+    return min(model.settings.max_seq_len, 2 * max(map(len, sequences), default=1))
+
+
+def _forward_passes(packed: Packed, vocab_size: int) -> Iterator[slice]:
+    T = packed.tokens_RT.shape[1]
+    size = max(1, min(FORWARD_TOKENS // T, FORWARD_LOGITS // (T * vocab_size)))
+    for start in range(0, len(packed), size):
+        yield slice(start, min(start + size, len(packed)))

@@ -1,0 +1,215 @@
+"""The whole Llama 2 model (paper 2.2) in one file, read from the top: norm, rotation, attention, feed-forward, layer, model.
+
+    h = embed(tokens);  for each layer:  h += attention(norm(h));  h += swiglu(norm(h));  logits = norm(h) @ output
+
+Shape letters: B rows, T tokens of a row now (queries), S keys a query may see, D width, F feed-forward width,
+H query heads, K key/value heads, d width of a head, V vocabulary, N chosen positions of the flattened B*T.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Int
+from torch import Tensor, nn
+
+from ayni.config import ModelSettings
+
+
+class Cache(Protocol):
+    """Keys and values of earlier tokens: stores the new ones of a layer, returns all that this step may look at."""
+
+    def update(self, layer: int, k_BKTd: Tensor, v_BKTd: Tensor) -> tuple[Tensor, Tensor]: ...
+
+
+class RMSNorm(nn.Module):
+    """y = x / sqrt(mean(x^2) + eps) * weight, statistics in fp32 whatever the working type."""
+
+    def __init__(self, dim: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        wide = x_BTD.float()
+        scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+        return (wide * scale).to(x_BTD.dtype) * self.weight
+
+
+def rope_tables(length: int, d: int, theta: float) -> tuple[Tensor, Tensor]:
+    """cos and sin of position * theta^(-2i/d), i < d/2, written twice (Hugging Face's halved layout): [length, d].
+
+    The first half of sin is negated, so that a rotation is x * cos + swap_halves(x) * sin.
+    """
+    frequency_d = theta ** -(torch.arange(0, d, 2, dtype=torch.int64, device="cpu").float() / d)
+    angle_Td = torch.outer(torch.arange(length, device="cpu").float(), frequency_d)
+    cos, sin = angle_Td.cos(), angle_Td.sin()
+    return torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
+
+
+def rotate(x_BTHd: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """RoPE: pairs (i, i + d/2) turned by the position's angle; cos and sin broadcast over the heads."""
+    return x_BTHd * cos + x_BTHd.roll(x_BTHd.shape[-1] // 2, -1) * sin
+
+
+class Attention(nn.Module):
+    """Grouped-query attention (paper 2.2): H query heads share K key/value heads; K = H is multi-head, K = 1 multi-query."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        self.d = settings.d_head
+        self.wq = nn.Linear(settings.dim, settings.n_heads * self.d, bias=False)
+        self.wk = nn.Linear(settings.dim, settings.n_kv_heads * self.d, bias=False)
+        self.wv = nn.Linear(settings.dim, settings.n_kv_heads * self.d, bias=False)
+        self.wo = nn.Linear(settings.n_heads * self.d, settings.dim, bias=False)
+
+    def forward(
+        self, x_BTD: Tensor, cos: Tensor, sin: Tensor, mask_B1TS: Tensor | None, cache: Cache | None, layer: int
+    ) -> Tensor:
+        B, T, _ = x_BTD.shape
+        q_BHTd = rotate(self.wq(x_BTD).view(B, T, -1, self.d), cos, sin).transpose(1, 2)
+        k_BKSd = rotate(self.wk(x_BTD).view(B, T, -1, self.d), cos, sin).transpose(1, 2)
+        v_BKSd = self.wv(x_BTD).view(B, T, -1, self.d).transpose(1, 2)
+        if cache is not None:
+            k_BKSd, v_BKSd = cache.update(layer, k_BKSd, v_BKSd)
+        if cache is not None and T == 1:
+            # One new token: the heads that share a key head are its queries. No repeated keys, a quarter less time.
+            q_BHTd = q_BHTd.view(B, k_BKSd.shape[1], -1, self.d)
+        out_BHTd = F.scaled_dot_product_attention(
+            q_BHTd,
+            k_BKSd,
+            v_BKSd,
+            attn_mask=mask_B1TS,
+            is_causal=mask_B1TS is None and cache is None,
+            enable_gqa=q_BHTd.shape[1] != k_BKSd.shape[1],
+        )
+        out_BHTd = out_BHTd.reshape(B, -1, T, self.d)
+        return self.wo(out_BHTd.transpose(1, 2).reshape(B, T, -1))
+
+
+class FeedForward(nn.Module):
+    """SwiGLU: w2(silu(w1 x) * w3 x)."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        self.w1 = nn.Linear(settings.dim, settings.ffn_dim, bias=False)
+        self.w2 = nn.Linear(settings.ffn_dim, settings.dim, bias=False)
+        self.w3 = nn.Linear(settings.dim, settings.ffn_dim, bias=False)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        return self.w2(F.silu(self.w1(x_BTD)) * self.w3(x_BTD))
+
+
+class Layer(nn.Module):
+    """Pre-norm residual block; the unit that FSDP2 shards and gathers."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        self.attention_norm = RMSNorm(settings.dim, settings.norm_eps)
+        self.attention = Attention(settings)
+        self.ffn_norm = RMSNorm(settings.dim, settings.norm_eps)
+        self.feed_forward = FeedForward(settings)
+
+    def forward(
+        self, x_BTD: Tensor, cos: Tensor, sin: Tensor, mask_B1TS: Tensor | None, cache: Cache | None, layer: int
+    ) -> Tensor:
+        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), cos, sin, mask_B1TS, cache, layer)
+        return x_BTD + self.feed_forward(self.ffn_norm(x_BTD))
+
+
+class Transformer(nn.Module):
+    """The language model. `lm_head=False` leaves `.output` out (None): the body of a scalar head."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, settings: ModelSettings, lm_head: bool = True) -> None:
+        super().__init__()
+        self.settings = settings
+        self.tok_embeddings = nn.Embedding(settings.vocab_size, settings.dim)
+        self.layers = nn.ModuleList(Layer(settings) for _ in range(settings.n_layers))
+        self.norm = RMSNorm(settings.dim, settings.norm_eps)
+        self.output = nn.Linear(settings.dim, settings.vocab_size, bias=False) if lm_head else None
+        self.finish()
+
+    def finish(self) -> None:
+        """What no checkpoint stores: the tie between input and output weights, and the RoPE tables."""
+        if self.output is not None and self.settings.tie_embeddings:
+            self.output.weight = self.tok_embeddings.weight
+        cos, sin = rope_tables(self.settings.max_seq_len, self.settings.d_head, self.settings.rope_theta)
+        device = self.tok_embeddings.weight.device
+        self.register_buffer("cos", cos.to(device), persistent=False)
+        self.register_buffer("sin", sin.to(device), persistent=False)
+
+    def forward(
+        self,
+        tokens_BT: Int[Tensor, "B T"],
+        positions_BT: Int[Tensor, "B T"] | None = None,
+        mask_BTS: Bool[Tensor, "B T S"] | None = None,
+        cache: Cache | None = None,
+        keep_N: Int[Tensor, " N"] | None = None,
+        head: bool = True,
+    ) -> Tensor:
+        """logits_BTV, or with `head=False` the normed h_BTD; with `keep_N` only those of the flattened B*T positions.
+
+        positions None: 0..T-1. mask None: causal; else True = query t may attend to key s.
+        With a cache give the mask over the keys it returns, or none when T == 1 and all returned keys are visible.
+        """
+        T = tokens_BT.shape[1]
+        h_BTD = self.tok_embeddings(tokens_BT)
+        if positions_BT is None:
+            assert self.settings.max_seq_len >= T, f"{T} tokens exceed max_seq_len {self.settings.max_seq_len}"
+            cos, sin = self.cos[:T, None], self.sin[:T, None]
+        else:
+            cos, sin = self.cos[positions_BT].unsqueeze(2), self.sin[positions_BT].unsqueeze(2)
+        assert cache is None or mask_BTS is not None or T == 1, "several new tokens over a cache need a mask"
+        cos, sin = cos.to(h_BTD.dtype), sin.to(h_BTD.dtype)
+        mask_B1TS = None if mask_BTS is None else mask_BTS.unsqueeze(1)
+        for index, layer in enumerate(self.layers):
+            h_BTD = layer(h_BTD, cos, sin, mask_B1TS, cache, index)
+        h = h_BTD if keep_N is None else h_BTD.flatten(0, 1)[keep_N]
+        h = self.norm(h)
+        if not head:
+            return h
+        assert self.output is not None, "this body was built without a language-model head"
+        return self.output(h)
+
+
+def block_causal_mask(segments_BT: Int[Tensor, "B T"]) -> Bool[Tensor, "B T T"]:
+    """Packing's mask (our choice; paper silent): causal inside a segment, nothing across segments.
+
+    Segment 0 is padding: it attends to itself alone, so that its softmax stays finite.
+    """
+    T = segments_BT.shape[1]
+    here = torch.arange(T, device=segments_BT.device)
+    same = segments_BT.unsqueeze(2) == segments_BT.unsqueeze(1)
+    real = (segments_BT != 0).unsqueeze(2)
+    return (same & real & (here.unsqueeze(0) <= here.unsqueeze(1))) | (here.unsqueeze(0) == here.unsqueeze(1))
+
+
+@torch.no_grad()
+def init_weights(model: nn.Module, seed: int, std: float = 0.02) -> None:
+    """Start values (paper silent; GPT-2's rule, as most practitioners use it), in fp32, from `seed` alone.
+
+    | weight                                  | start                              |
+    | --------------------------------------- | ---------------------------------- |
+    | tok_embeddings, output                  | normal(0, std)                     |
+    | wq, wk, wv, w1, w3                      | normal(0, std)                     |
+    | wo, w2 (they write to the residual sum) | normal(0, std / sqrt(2 * n_layers))|
+    | norms                                   | 1                                  |
+    | score (ScalarHead)                      | 0                                  |
+    """
+    generator = torch.Generator().manual_seed(seed)
+    n_layers = sum(isinstance(module, Layer) for module in model.modules())
+    for name, weight in model.named_parameters():  # a tied weight comes once, under its embedding's name
+        if name.endswith("norm.weight"):
+            weight.fill_(1.0)
+        elif name == "score.weight":
+            weight.zero_()
+        else:
+            writes_residual = name.endswith((".wo.weight", ".w2.weight"))
+            scale = std / math.sqrt(2 * n_layers) if writes_residual else std
+            weight.copy_(torch.randn(weight.shape, generator=generator) * scale)

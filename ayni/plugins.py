@@ -1,0 +1,22 @@
+"""The plug-in table: names that a recipe may use for data sources, annotators and judges.
+
+The table is Python's own entry points (pyproject.toml, groups `ayni.data`, `ayni.annotators`, `ayni.judges`), so that
+a user's package adds an annotator without touching Ayni, and nothing in Ayni knows the embedded world by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Any
+
+
+def plugin(group: str, name: str) -> Callable[..., Any]:
+    """The function that stands behind `name` in `group` ("data", "annotators" or "judges")."""
+    known = {entry.name: entry for entry in entry_points(group=f"ayni.{group}")}
+    if name not in known:
+        raise ValueError(
+            f"no {group} plug-in is called {name!r}; known: {', '.join(sorted(known)) or 'none'}. "
+            f"Register one under the entry-point group 'ayni.{group}' of an installed package"
+        )
+    return known[name].load()

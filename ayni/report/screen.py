@@ -1,0 +1,107 @@
+"""The last screen of a run: the report's main table in a terminal, from results.json alone."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from ayni.artifacts import read_json
+from ayni.report import results as read
+from ayni.report.samples import chosen, tone
+from ayni.telemetry import show
+
+WIDE = 100  # columns from which the full heads and airy gaps fit
+TONES = {"good": "green", "bad": "red", "plain": "cyan"}
+
+
+class ResultsTable:
+    """The compact table; short heads and narrow gaps where the terminal is narrow."""
+
+    def __init__(self, checkpoints: Sequence[dict[str, Any]]) -> None:
+        self.checkpoints = list(checkpoints)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        wide = options.max_width >= WIDE
+        metrics = read.columns(self.checkpoints)
+        drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1 if wide else 0, 0, 0), pad_edge=False, show_edge=False)
+        drawn.add_column("checkpoint", overflow="fold", vertical="bottom")
+        for metric in metrics:
+            head = Text("\n".join((metric.title if wide else metric.brief).split(" ", 1)))
+            drawn.add_column(head, justify="right", no_wrap=True, vertical="bottom")
+        kinds = [read.kind_of(checkpoint) for checkpoint in self.checkpoints]
+        for checkpoint, kind, following in zip(self.checkpoints, kinds, [*kinds[1:], None]):
+            style = "" if kind == "trained" else "dim"
+            cells = [Text(checkpoint["name"].replace("_", " "), style=style or "bold")]
+            cells += [self._cell(checkpoint, metric, style) for metric in metrics]
+            drawn.add_row(*cells, end_section=following not in (None, kind))
+        yield drawn
+
+    def _cell(self, checkpoint: dict[str, Any], metric: read.Metric, style: str) -> Text:
+        found = read.figure(checkpoint, metric.name)
+        best = checkpoint["name"] in read.best_names(self.checkpoints, metric)
+        cell = Text(read.shown(found), style="bold green" if best else style)
+        around = read.interval(found)
+        if metric.name == "helpful_win_vs_sft" and around:
+            cell.append(f" [{around.replace(read.DASH, ', ')}]", style="dim")
+        return cell
+
+
+def last_screen(run_dir: Path) -> list[RenderableType]:
+    """What `ayni run` prints when it is done: table, ceiling, where the report is, what to type next."""
+    run_dir = Path(run_dir)
+    results = read.read_results(run_dir)
+    checkpoints = results["checkpoints"]
+    parts: list[RenderableType] = [
+        Text(f"{results.get('name') or run_dir.name}: held-out results\n", style="bold"),
+        ResultsTable(checkpoints),
+        Text("\nIn percent, except tokens and KL (nats). Brackets: 95% interval. Bold: best.", style="dim"),
+    ]  # fmt: skip
+    points = read.ceiling_points(results)
+    if points:
+        listed = ", ".join(f"K={point['k']} {100 * point['value']:.1f}%" for point in points)
+        parts.append(Text(f"Best-of-K ceiling by ground truth: {listed}"))
+    report = run_dir / "report.html"
+    lines = [("report", str(report)), ("chat", f"ayni chat {shlex.quote(str(run_dir))}")]
+    last = read.trained(checkpoints)[-1:]
+    if last and last[0].get("path"):
+        lines.append(("go on", f"ayni sft --model {shlex.quote(str(last[0]['path']))} --data chats.jsonl"))
+    shown = Table.grid(padding=(0, 2))
+    for name, text in lines:
+        shown.add_row(Text(name, style="dim"), Text(text, style="bold", overflow="fold"))
+    return [*parts, Padding(shown, (1, 0, 0, 0))]
+
+
+def print_samples(run_dir: Path, n: int = 20) -> None:
+    """Print n held-out prompts with the answers before (SFT, else the first) and after (the last version)."""
+    run_dir = Path(run_dir)
+    path = run_dir / "samples.json"
+    if not path.exists():
+        raise ValueError(f"{path}: no such file; evaluation writes it beside results.json")
+    order = [c["name"] for c in read.trained(read.read_results(run_dir)["checkpoints"])]
+    rows = [row for found in chosen(read_json(path)["rows"], n, order).values() for row in found]
+    for i, row in enumerate(rows, start=1):
+        show(_sample(i, row, order))
+
+
+def _sample(i: int, row: dict[str, Any], order: list[str]) -> RenderableType:
+    present = [name for name in order if name in row["answers"]] or list(row["answers"])
+    before = "sft" if "sft" in present else present[0]
+    labels = row.get("labels") or {}
+    grid = Table.grid(padding=(0, 2))
+    for turn in row["messages"]:
+        grid.add_row(Text(turn["role"], style="dim"), Text(turn["content"]))
+    for name in dict.fromkeys((before, present[-1])):
+        answer = Text(row["answers"][name].strip() or "(empty)")
+        if labels.get(name):
+            answer.append(f"  [{labels[name]}]", style=TONES[tone(labels[name])])
+        grid.add_row(Text(name, style="bold"), answer)
+    head = Text(f"{i}. {str(row.get('task', '')).replace('_', ' ')}", style="bold")
+    return Padding(Group(head, grid), (0, 0, 1, 0))

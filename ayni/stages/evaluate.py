@@ -1,0 +1,165 @@
+"""Stage 7: every checkpoint on the same held-out prompts, by a judge that never labelled the training data.
+
+One checkpoint at a time: sample one answer to each held-out prompt, judge it, count. Helpfulness is compared with the
+SFT model's answers to the same prompts; KL against SFT is measured on answers sampled at temperature 1.
+Constant policies (always refuse, ...) go through the same judge: a metric that they win is a bad metric (TRAPS 23).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from ayni import telemetry
+from ayni.artifacts import Artifact, build, read_json, write_json
+from ayni.config import EvaluateSettings
+from ayni.engine.answers import Answer, sample_answers
+from ayni.engine.engine import Engine
+from ayni.engine.score import log_probs_of
+from ayni.evals.judging import Judge, Verdict
+from ayni.evals.metrics import metrics
+from ayni.evals.statistics import mean_interval, missing, share
+from ayni.model.checkpoint import load_model
+from ayni.plugins import plugin
+from ayni.text.sources import read_prompts, write_jsonl
+from ayni.text.tokenizer import load_tokenizer
+
+ANSWERS = "answers.jsonl"
+VERDICTS = "verdicts.json"
+METRICS = "metrics.json"
+
+
+def run(
+    settings: EvaluateSettings,
+    data: Path,
+    name: str,
+    model: Path | None,
+    out: Path,
+    *,
+    seed: int,
+    sft: Path | None = None,
+    sft_evaluation: Path | None = None,
+    style: Literal["chat", "completion"] = "chat",
+    constant: str | None = None,
+) -> Artifact:
+    """Writes answers.jsonl, verdicts.json, metrics.json for one checkpoint.
+
+    `sft` (model) and `sft_evaluation` (its finished evaluation) are what KL and win shares are measured against; None
+    for the SFT model itself. A constant policy gives `constant`, its only answer, and no model.
+    """
+
+    def work_in(work: Path) -> None:
+        rows = read_prompts(data / "prompts_eval.jsonl")
+        judge: Judge = plugin("judges", settings.judge)(data, **settings.options)
+        if constant is not None:
+            texts, lengths = [constant] * len(rows), [len(constant.split())] * len(rows)
+        else:
+            assert model is not None, "an evaluation needs a model or a constant answer"
+            answers = _sample(settings, model, rows, name, seed, style)
+            texts, lengths = [answer.text for answer in answers], [len(answer.ids) for answer in answers]
+        verdicts = [judge.judge(row, [text])[0] for row, text in zip(rows, texts)]
+        against = verdicts if sft_evaluation is None else read_verdicts(sft_evaluation)
+        figures = metrics(rows, verdicts, against, lengths, texts)
+        figures["kl"] = missing("nats")
+        if model is not None and sft is not None and style == "chat":
+            figures["kl"] = _kl(settings, model, sft, rows, name, seed)
+        write_jsonl(
+            work / ANSWERS,
+            ({"id": row["id"], "task": row["task"], "messages": row["messages"], "answer": text, "tokens": length, "label": verdict.label}
+             for row, text, length, verdict in zip(rows, texts, lengths, verdicts)),
+        )  # fmt: skip
+        write_json(work / VERDICTS, [asdict(verdict) for verdict in verdicts])
+        write_json(work / METRICS, figures)
+
+    inputs = {"data": data, "model": model, "sft": sft, "sft_evaluation": sft_evaluation}
+    stage_settings = {**settings.model_dump(), "name": name, "style": style, "constant": constant}
+    return build(out, "evaluate", stage_settings, inputs, seed, work_in)
+
+
+def read_verdicts(evaluation: Path) -> list[Verdict]:
+    return [Verdict(**verdict) for verdict in read_json(evaluation / VERDICTS)]
+
+
+def best_of_k(settings: EvaluateSettings, data: Path, model: Path, out: Path, *, seed: int) -> Artifact:
+    """Writes ceiling.json: share of benign held-out prompts with at least one right answer among K, by ground truth.
+
+    The most that rejection sampling from this model could reach with a perfect reward model (fig. 7's ceiling).
+    """
+
+    def work_in(work: Path) -> None:
+        rows = [row for row in read_prompts(data / "prompts_eval.jsonl") if row["prompt_kind"] == "helpful"]
+        step = max(1, len(rows) // settings.best_of_prompts)
+        rows = rows[::step][: settings.best_of_prompts]
+        judge: Judge = plugin("judges", settings.judge)(data, **settings.options)
+        tokenizer = load_tokenizer(model)
+        k_max = max(settings.best_of_k)
+        with telemetry.progress("best of K", len(rows) * k_max, "answers") as bar:
+            sampled = sample_answers(
+                Engine(load_model(model), tokenizer),
+                tokenizer,
+                rows,
+                n=k_max,
+                temperature=settings.temperature,
+                max_new_tokens=settings.max_new_tokens,
+                seed=seed + 1,
+                bar=bar,
+            )
+        right = [
+            [bool(v.right) for v in judge.judge(row, [a.text for a in answers])] for row, answers in zip(rows, sampled)
+        ]
+        points = [{"k": k, **share([any(row[:k]) for row in right])} for k in sorted(settings.best_of_k)]
+        write_json(work / "ceiling.json", {"k": k_max, "points": points})
+
+    return build(out, "best-of-k", settings.model_dump(), {"data": data, "model": model}, seed, work_in)
+
+
+def _sample(
+    settings: EvaluateSettings,
+    model: Path,
+    rows: list[dict[str, Any]],
+    name: str,
+    seed: int,
+    style: Literal["chat", "completion"],
+) -> list[Answer]:
+    tokenizer = load_tokenizer(model)
+    with telemetry.progress(f"answers of {name}", len(rows), "answers") as bar:
+        sampled = sample_answers(
+            Engine(load_model(model), tokenizer),
+            tokenizer,
+            rows,
+            temperature=settings.temperature,
+            max_new_tokens=settings.max_new_tokens,
+            seed=seed,
+            style=style,
+            bar=bar,
+        )
+    return [answers[0] for answers in sampled]
+
+
+def _kl(
+    settings: EvaluateSettings, model: Path, sft: Path, rows: list[dict[str, Any]], name: str, seed: int
+) -> dict[str, Any]:
+    """Mean over answers of sum_t log pi(a_t) - log pi_sft(a_t), answers sampled from pi at temperature 1."""
+    step = max(1, len(rows) // settings.kl_prompts)
+    rows = rows[::step][: settings.kl_prompts]
+    tokenizer, policy, reference = load_tokenizer(model), load_model(model), load_model(sft)
+    with telemetry.progress(f"KL of {name}", len(rows), "answers") as bar:
+        sampled = sample_answers(
+            Engine(policy, tokenizer),
+            tokenizer,
+            rows,
+            temperature=1.0,
+            max_new_tokens=settings.max_new_tokens,
+            seed=seed + 2,
+            bar=bar,
+        )
+    answers = [answer for [answer] in sampled]
+    prompts, ids = [answer.prompt_ids for answer in answers], [answer.ids for answer in answers]
+    row_len = policy.settings.max_seq_len
+    with torch.no_grad():
+        log_pi = log_probs_of(policy, prompts, ids, 1.0, row_len)
+        log_pi_sft = log_probs_of(reference, prompts, ids, 1.0, row_len)
+    return mean_interval([float((a - b).sum()) for a, b in zip(log_pi, log_pi_sft)], "nats")

@@ -1,0 +1,163 @@
+"""Stage: rejection sampling (paper 3.2.3). K answers to each prompt from the latest model, the best by the reward
+models at hand becomes the target, and the version's start model is fine-tuned on those targets as in SFT.
+
+    y*(x) = argmax_k R_c(y_k | x),   y_1..y_K ~ pi_latest(. | x)
+
+From V4 on, the top samples of all earlier versions join (V3, without them, forgot).
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ayni import telemetry
+from ayni.artifacts import Artifact, build, write_json
+from ayni.config import RejectionSettings
+from ayni.engine.answers import Answer, row_seed, sample_answers
+from ayni.engine.engine import Engine
+from ayni.model.checkpoint import load_model, save_model
+from ayni.model.transformer import Transformer
+from ayni.scoring.reward import Scorers, load_reward_models
+from ayni.text.prompts import draw_prompts
+from ayni.text.sources import read_jsonl, read_prompts, write_jsonl
+from ayni.text.tokenizer import load_tokenizer
+from ayni.train.batches import PackedRows
+from ayni.train.fitting import fit_in
+from ayni.train.loop import packed_loss
+from ayni.train.mesh import barrier, gathered, open_mesh
+
+SAMPLES = "samples.jsonl"
+
+
+def run(
+    settings: RejectionSettings,
+    prompts: Path,
+    latest: Path,
+    start: Path,
+    scorers: Scorers,
+    earlier: list[Path],
+    out: Path,
+    *,
+    version: int,
+    seed: int,
+    device: str = "cpu",
+) -> Artifact:
+    """Samples from `latest`, fine-tunes `start` (or `latest`, by setting); writes a model, samples.jsonl, rewards.json.
+
+    `prompts`: a file of prompt rows, or a data directory with prompts_train.jsonl. `earlier`: artifacts of this stage
+    from the versions before.
+    """
+    mesh = open_mesh(device)
+    begin = start if settings.start == "sft" else latest
+    carried = earlier if version >= settings.carry_over_from else []
+
+    def work_in(work: Path) -> None:
+        tokenizer = load_tokenizer(latest)
+        rng = random.Random(row_seed(seed, f"rejection-{version}"))
+        rows = draw_prompts(
+            read_prompts(prompts / "prompts_train.jsonl" if prompts.is_dir() else prompts), settings.prompts, rng
+        )
+        with telemetry.progress(f"sampling {settings.k} answers a prompt", settings.k * len(rows), "answers") as bar:
+            answers = sample_answers(
+                Engine(load_model(latest), tokenizer),
+                tokenizer,
+                rows,
+                n=settings.k,
+                temperature=settings.temperature,
+                max_new_tokens=settings.max_new_tokens,
+                seed=seed,
+                bar=bar,
+            )
+        models = load_reward_models(scorers.helpfulness, scorers.safety)
+        reward_NK = models.of_answers(rows, answers, settings.row_len).gated.view(len(rows), settings.k)
+        best = pick(rows, answers, reward_NK)
+        best += [sample for artifact in carried for sample in read_jsonl(artifact / SAMPLES)]
+        if mesh.is_main:
+            write_jsonl(work / SAMPLES, best)
+            write_json(work / "rewards.json", by_k(reward_NK))
+        telemetry.say(
+            f"  {len(best)} targets; mean reward {reward_NK.mean():.2f} -> best of {settings.k} {reward_NK.max(1).values.mean():.2f}"
+        )
+
+        policy = load_model(begin)
+        samples = [
+            (
+                sample["prompt_ids"] + sample["answer_ids"],
+                [False] * len(sample["prompt_ids"]) + [True] * len(sample["answer_ids"]),
+            )
+            for sample in best
+        ]
+        batches = PackedRows(
+            samples,
+            settings.row_len,
+            settings.batch_rows,
+            seed,
+            tokenizer.pad_id or 0,
+            epochs=settings.epochs,
+            truncate="left",
+        )
+        fit_in(
+            work,
+            "fine-tuning on the best",
+            policy,
+            batches,
+            packed_loss,
+            settings,
+            steps=len(batches),
+            tokens=settings.epochs * sum(len(ids) for ids, _ in samples),
+            mesh=mesh,
+            seed=seed,
+        )
+        whole = gathered(policy, mesh, lambda: Transformer(policy.settings))
+        if mesh.is_main:
+            save_model(whole, work, tokenizer)
+        barrier(mesh)
+
+    inputs: dict[str, Path | None] = {
+        "prompts": prompts,
+        "latest": latest,
+        "start": begin,
+        "helpfulness": scorers.helpfulness,
+        "safety": scorers.safety,
+        **{f"earlier {i}": path for i, path in enumerate(carried, 1)},
+    }
+    return build(out, "rejection", {**settings.model_dump(), "version": version}, inputs, seed, work_in)
+
+
+def pick(rows: list[dict[str, Any]], answers: list[list[Answer]], reward_NK: torch.Tensor) -> list[dict[str, Any]]:
+    """The best answer to each prompt, among those that ended: an answer cut by length would teach never to stop."""
+    best = []
+    for row, samples, rewards in zip(rows, answers, reward_NK.tolist()):
+        ended = [(reward, -k) for k, (reward, answer) in enumerate(zip(rewards, samples)) if answer.ended]
+        if ended:
+            reward, minus_k = max(ended)
+            answer = samples[-minus_k]
+            best.append(
+                {
+                    "id": row["id"],
+                    "messages": [*row["messages"], {"role": "assistant", "content": answer.text}],
+                    "prompt_ids": answer.prompt_ids,
+                    "answer_ids": answer.ids,
+                    "reward": round(reward, 4),
+                }
+            )
+    if not best:
+        raise ValueError("no sampled answer ended before max_new_tokens: raise it, or lower the temperature")
+    return best
+
+
+def by_k(reward_NK: torch.Tensor) -> list[dict[str, float]]:
+    """Figure 7: mean over prompts of the maximum and the median reward among the first k samples."""
+    ks = [k for k in (1, 2, 4, 8, 16, 32, 64, 100) if k <= reward_NK.shape[1]]
+    return [
+        {
+            "k": k,
+            "max": reward_NK[:, :k].max(1).values.mean().item(),
+            "median": reward_NK[:, :k].median(1).values.mean().item(),
+        }
+        for k in ks
+    ]

@@ -1,0 +1,59 @@
+"""Stage: supervised fine-tuning (paper 3.1). Samples packed to fill the row, loss on answer tokens only, 2 epochs.
+
+loss = -1/|A| sum_{t in A} log p(x_t | x_{<t})       A: the assistant's tokens, the end token included
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ayni import telemetry
+from ayni.artifacts import Artifact, build
+from ayni.config import SFTSettings
+from ayni.model.checkpoint import check_vocabulary, load_model, save_model
+from ayni.model.transformer import Transformer
+from ayni.text.dialogue import encode_chat
+from ayni.text.sources import read_chats
+from ayni.text.tokenizer import load_tokenizer
+from ayni.train.batches import PackedRows
+from ayni.train.fitting import fit_in
+from ayni.train.loop import packed_loss
+from ayni.train.mesh import barrier, gathered, open_mesh
+
+
+def run(settings: SFTSettings, model: Path, chats: Path, out: Path, *, seed: int, device: str = "cpu") -> Artifact:
+    """Fine-tunes `model` on dialogues (JSONL rows with `messages`); writes a `LlamaForCausalLM` directory."""
+    mesh = open_mesh(device)
+
+    def work_in(work: Path) -> None:
+        tokenizer, policy = load_tokenizer(model), load_model(model)
+        check_vocabulary(policy.settings, tokenizer, str(model))
+        samples = [encode_chat(tokenizer, row["messages"]) for row in read_chats(chats)]
+        batches = PackedRows(
+            samples,
+            settings.row_len,
+            settings.batch_rows,
+            seed,
+            tokenizer.pad_id or 0,
+            epochs=settings.epochs,
+            truncate="right",
+        )
+        telemetry.say(f"  {len(samples)} dialogues, {len(batches)} steps")
+        fit_in(
+            work,
+            "SFT",
+            policy,
+            batches,
+            packed_loss,
+            settings,
+            steps=len(batches),
+            tokens=settings.epochs * sum(len(ids) for ids, _ in samples),
+            mesh=mesh,
+            seed=seed,
+        )
+        whole = gathered(policy, mesh, lambda: Transformer(policy.settings))
+        if mesh.is_main:
+            save_model(whole, work, tokenizer)
+        barrier(mesh)
+
+    return build(out, "sft", settings.model_dump(), {"model": model, "chats": chats}, seed, work_in)

@@ -1,0 +1,52 @@
+"""Stage 2: raw text to token shards (paper 2.1): one shard a source, documents end to end, each within BOS and EOS."""
+
+from __future__ import annotations
+
+from array import array
+from pathlib import Path
+
+from ayni import telemetry
+from ayni.artifacts import Artifact, build, write_json
+from ayni.config import ShardSettings
+from ayni.text.sources import read_texts, text_files
+from ayni.text.tokenizer import Tokenizer, load_tokenizer
+from ayni.train.batches import shares_by_tokens, write_shard
+
+
+def run(
+    settings: ShardSettings, tokenizer: Path, corpus: Path, held_out: Path | None, out: Path, *, seed: int
+) -> Artifact:
+    """Writes train/SOURCE.npy, held_out/SOURCE.npy and mixture.json (tokens and shares of the mixture by source).
+
+    A source is a file of the corpus folder. The most factual sources are up-sampled: a source's share of the training
+    tokens is its own tokens times its factor.
+    """
+
+    def work_in(work: Path) -> None:
+        pieces = load_tokenizer(tokenizer)
+        files = text_files(corpus)
+        with telemetry.progress("tokenising", len(files), "files") as bar:
+            for file in files:
+                tokens = _write(file, work / "train" / f"{file.stem}.npy", pieces)
+                bar.advance(1, tokens=tokens)
+        for file in text_files(held_out) if held_out is not None else []:
+            _write(file, work / "held_out" / f"{file.stem}.npy", pieces)
+        sources = {path.stem: [path] for path in sorted((work / "train").glob("*.npy"))}
+        shares = shares_by_tokens(sources, settings.upsample)
+        write_json(work / "mixture.json", {"vocab_size": pieces.vocab_size, "shares": shares})
+        telemetry.table(
+            ["source", "share of training tokens"], [[name, f"{share:.1%}"] for name, share in shares.items()]
+        )
+
+    inputs = {"tokenizer": tokenizer, "corpus": corpus, "held_out": held_out}
+    return build(out, "shards", settings.model_dump(), inputs, seed, work_in)
+
+
+def _write(file: Path, shard: Path, pieces: Tokenizer) -> int:
+    ids = array("I")
+    for text in read_texts(file):
+        ids.append(pieces.bos_id)
+        ids.extend(pieces.encode(text))
+        ids.append(pieces.eos_id)
+    write_shard(shard, ids, pieces.vocab_size)
+    return len(ids)
