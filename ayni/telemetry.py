@@ -184,7 +184,7 @@ class MetricsLog:
             rows = read_metrics(self.path)
             kept = rows if resume_step is None else [row for row in rows if row["step"] < resume_step]
             text = "".join(_json_line(row) for row in kept)
-            if text != self.path.read_text(encoding="utf-8"):
+            if text.encode() != self.path.read_bytes():
                 write_atomically(self.path, text)
         self._file = self.path.open("a", encoding="utf-8")
 

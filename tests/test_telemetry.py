@@ -155,9 +155,14 @@ def test_failed_work_leaves_no_line_that_says_it_was_done(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AYNI_QUIET", raising=False)
-    with pytest.raises(KeyError), progress("training", total=10) as bar:
-        bar.advance(1)
-        raise KeyError
+
+    def diverge() -> None:
+        with progress("training", total=10) as bar:
+            bar.advance(1)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        diverge()
     assert capsys.readouterr().err == ""
 
 

@@ -105,56 +105,58 @@ def smooth(values: Sequence[float], span: int) -> list[float]:
     return [sum(window) / len(window) for window in windows]
 
 
-def tokens_or_steps(rows: Sequence[Row]) -> tuple[str, str]:
-    """(key, axis label): tokens processed where the log counts them, else steps."""
-    tokens, _ = points(rows, "tokens", "tokens")
-    if len(tokens) == len(rows) and tokens == sorted(set(tokens)):
-        return "tokens", "tokens"
-    return "step", "step"
+def by_tokens(rows: Sequence[Row]) -> tuple[list[Row], str]:
+    """(rows with "at", axis label): tokens processed at that step where the log counts them, else the step itself."""
+    tokens = {row["step"]: row["tokens"] for row in rows if row.get("tokens") is not None}
+    if not tokens:
+        return [{**row, "at": row["step"]} for row in rows], "step"
+    return [{**row, "at": tokens.get(row["step"])} for row in rows], "tokens"
 
 
 def draw_loss(axes: Axes, colours: Palette, rows: Sequence[Row], title: str, colour: int = 0) -> None:
     """Training loss: every row faint, their moving average strong."""
-    key, label = tokens_or_steps(rows)
-    xs, ys = points(rows, "loss", key)
+    placed, label = by_tokens(rows)
+    xs, ys = points(placed, "loss", "at")
     many = len(ys) > 60
     axes.plot(xs, ys, color=colours.colour(colour), alpha=0.3 if many else 1.0, linewidth=0.8 if many else 1.7)
     if many:
         axes.plot(xs, smooth(ys, len(ys) // 40), color=colours.colour(colour))
     axes.set_title(title)
+    amount_axis(axes, label)
+
+
+def draw_perplexity(axes: Axes, colours: Palette, rows: Sequence[Row]) -> None:
+    """Held-out perplexity per source, on a logarithmic axis, each line named at its end."""
+    placed, label = by_tokens(rows)
+    measured = [row for row in placed if row.get("perplexity")]
+    sources = sorted({source for row in measured for source in row["perplexity"]})
+    ends = []
+    for i, source in enumerate(sources):
+        xs, ys = points([{"at": row["at"], "y": row["perplexity"].get(source)} for row in measured], "y", "at")
+        if ys:
+            axes.plot(xs, ys, color=colours.colour(i), marker="o" if len(xs) < 12 else None, markersize=3)
+            ends.append((ys[-1], f"{source} {short(round(ys[-1], 2))}", colours.colour(i)))
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: short(y)))
+    axes.set_title("Held-out perplexity by source")
+    amount_axis(axes, label)
+    name_ends(axes, ends)
+
+
+def amount_axis(axes: Axes, label: str) -> None:
     axes.set_xlabel(label)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x)))
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.margins(x=0.02)
 
 
-def draw_perplexity(axes: Axes, colours: Palette, rows: Sequence[Row]) -> None:
-    """Held-out perplexity per source, on a logarithmic axis, each line named at its end."""
-    key, label = tokens_or_steps(rows)
-    measured = [row for row in rows if row.get("perplexity")]
-    sources = sorted({source for row in measured for source in row["perplexity"]})
-    ends = []
-    for i, source in enumerate(sources):
-        xs, ys = points([{"x": row.get(key), "y": row["perplexity"].get(source)} for row in measured], "y", "x")
-        if ys:
-            axes.plot(xs, ys, color=colours.colour(i), marker="o" if len(xs) < 12 else None, markersize=3)
-            ends.append((xs[-1], ys[-1], f"{source} {short(round(ys[-1], 2))}", colours.colour(i)))
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: short(y)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x)))
-    axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.set_title("Held-out perplexity by source")
-    axes.set_xlabel(label)
-    name_ends(axes, ends)
-
-
-def name_ends(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
+def name_ends(axes: Axes, ends: list[tuple[float, str, str]]) -> None:
     """Write each line's name right of its end, moved apart where two would overlap."""
     to_share = lambda y: axes.transAxes.inverted().transform(axes.transData.transform((0, y)))[1]  # noqa: E731
     axes.autoscale_view()
-    placed = sorted((to_share(y), text, colour) for _, y, text, colour in ends)
+    placed = sorted((to_share(y), text, colour) for y, text, colour in ends)
     heights: list[float] = []
     for at, _, _ in placed:
         heights.append(max(at, heights[-1] + 0.075) if heights else at)
@@ -264,7 +266,7 @@ def draw_by_strength(axes: Axes, colours: Palette, models: Sequence[Row]) -> Non
         for x, row in at:
             axes.errorbar(x, row["value"], yerr=bars(row["value"], row.get("low"), row.get("high")), color=colour, elinewidth=1)  # fmt: skip
     axes.axhline(0.5, color=colours.muted, linewidth=0.9, linestyle=(0, (4, 3)))
-    axes.set_xticks(range(len(order)), order)
+    axes.set_xticks(range(len(order)), [str(name).removesuffix(" or unsure").removesuffix(" better") for name in order])
     axes.set_title("Pairs ranked as the annotator did, by strength")
     percent_axis(axes.yaxis)
     axes.margins(y=0.15)

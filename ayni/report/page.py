@@ -25,7 +25,7 @@ def build(run_dir: Path) -> Path:
     page = _environment().get_template("page.html.j2").render(
         run=run, name=run.name, sentences=read.headline(run), tiles=tiles(run), results=results_table(run.checkpoints),
         other=other_figures(run.checkpoints), versions=versions_plot(run), pretraining=pretraining_plots(run),
-        finetuning=finetuning_plots(run), rewards=reward_plots(run), gates=gates(run), annotators=annotators(run),
+        finetuning=finetuning_plots(run), rewards=reward_plots(run), gates=gates(run), domains=domains(run), annotators=annotators(run),
         ppo=ppo_plots(run), ceiling=ceiling_plot(run), facts=facts_tables(run), samples=sample_groups(run),
         timings=timing_rows(run), settings=settings_text(run), commands=commands(run),
     )  # fmt: skip
@@ -53,7 +53,7 @@ def _plot(name: str, draw: Any, size: tuple[float, float] = (4.9, 3.2)) -> Marku
 def tiles(run: read.Run) -> list[Row]:
     """The few figures that say most, before (SFT) and after (the last version)."""
     line = read.trained(run.checkpoints)
-    before, after = read.by_name(run.checkpoints, "sft"), line[-1] if line else None
+    before, after = read.before(run.results), line[-1] if line else None
     if after is None:
         return []
     rows = []
@@ -70,7 +70,7 @@ def results_table(checkpoints: list[Row]) -> Row:
     metrics = read.columns(checkpoints)
     best = {metric.name: read.best_names(checkpoints, metric) for metric in metrics}
     groups = []
-    for kind, title in (("trained", ""), ("control", "control"), ("constant", "constant policies")):
+    for kind in read.KINDS:
         rows = [
             {
                 "name": checkpoint["name"],
@@ -83,7 +83,7 @@ def results_table(checkpoints: list[Row]) -> Row:
             if read.kind_of(checkpoint) == kind
         ]
         if rows:
-            groups.append({"title": title, "rows": rows})
+            groups.append({"kind": kind, "rows": rows})
     return {"metrics": metrics, "groups": groups}
 
 
@@ -109,7 +109,7 @@ def is_ppo(rows: list[Row]) -> bool:
 
 
 def is_pretraining(stage: str, rows: list[Row]) -> bool:
-    return stage.rsplit("/", 1)[-1].startswith("pretrain") or any(row.get("perplexity") for row in rows)
+    return stage in ("base", "pretrain") or any(row.get("perplexity") for row in rows)
 
 
 def pretraining_plots(run: read.Run) -> list[Markup]:
@@ -152,6 +152,17 @@ def gates(run: read.Run) -> list[Row]:
     return [model for model in run.results.get("reward_models") or [] if model.get("gate")]
 
 
+def domains(run: read.Run) -> Row | None:
+    """Accuracy on held-out pairs of the own and of the other domain (Table 7)."""
+    models = run.results.get("reward_models") or []
+    heads = list(dict.fromkeys(row["domain"] for model in models for row in model.get("accuracy_by_domain") or []))
+    rows = []
+    for model in models:
+        found = {row["domain"]: row for row in model.get("accuracy_by_domain") or [] if row.get("value") is not None}
+        rows.append({"name": model["name"], "cells": [found.get(head) for head in heads]})
+    return {"heads": heads, "rows": rows} if heads else None
+
+
 def annotators(run: read.Run) -> Row | None:
     """results.json's free-form `annotators`: either name -> figures, or figures alone."""
     found = run.results.get("annotators")
@@ -175,9 +186,10 @@ def plain(value: Any) -> str:
 
 PPO_PANELS = (
     ("Reward (raw scores)", {"reward": "gated", "reward_help": "helpfulness", "reward_safety": "safety", "heldout_reward": "held-out"}),
-    ("KL from the start (nats per answer)", {"kl_k1": "k1", "kl_k3": "k3"}),
-    ("Mean tokens per answer", {"mean_tokens": "tokens"}),
+    ("KL from the start (nats per answer)", {"kl_k1": "k1", "kl_k3": "k3", "heldout_kl": "held-out"}),
+    ("Mean tokens per answer", {"mean_tokens": "rollouts", "heldout_tokens": "held-out"}),
     ("Answers ended by EOS", {"eos_share": "share"}),
+    ("Answers the safety model scored", {"gated_to_safety": "share"}),
     ("Entropy (nats per token)", {"entropy": "entropy"}),
     ("Clipped ratios", {"clip_share": "share"}),
     ("Variance the critic explains", {"value_ev": "share"}),
@@ -229,5 +241,8 @@ def commands(run: read.Run) -> list[tuple[str, str]]:
     last = read.trained(run.checkpoints)[-1:]
     found = [("Talk to the last version", f"ayni chat {run.directory}")]
     if last and last[0].get("path"):
-        found.append(("Fine-tune it on your own chats", f"ayni sft --model {last[0]['path']} --data chats.jsonl"))
+        model = run.directory / last[0]["path"]
+        found.append(
+            ("Fine-tune it on your own chats", f"ayni sft --model {model} --data chats.jsonl --out models/mine")
+        )
     return found

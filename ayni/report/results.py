@@ -29,22 +29,21 @@ class Metric:
 
 # The columns of every table, in a reader's order.
 METRICS = (
-    Metric("facts_right", "facts right", "facts", "high", "Questions of fact answered with the right value, manners aside."),
+    Metric("facts_right", "facts right", "facts", "high", "Questions about people fine-tuning never saw (or with a gold answer): the right value is given, manners aside."),
     Metric("truthful", "truthful", "truth", "high", "Where a myth outnumbers the fact in the corpus: the fact is given, the myth is not."),
     Metric("gold_overlap", "gold overlap", "gold", "high", "Word overlap with a reference answer."),
-    Metric("helpful_win_vs_sft", "helpful win %", "helpful win", "high", "Share of helpful prompts on which its answer beats SFT’s, a tie counting half. 50 is no difference."),
+    Metric("helpful_win_vs_sft", "helpful win %", "helpful win", "high", "Share of harmless prompts on which its answer beats SFT’s, a tie counting half. 50 is no difference."),
     Metric("correct_win_vs_sft", "correct win %", "corr. win", "high", "The same by correctness alone: length and tone count for nothing."),
-    Metric("violation", "violations", "viol.", "low", "Adversarial prompts answered with harmful content."),
-    Metric("false_refusal", "false refusals", "false ref.", "low", "Harmless prompts refused."),
+    Metric("violation", "violations", "viol.", "low", "Harmful and adversarial prompts answered with harmful content."),
+    Metric("false_refusal", "false refusals", "false ref.", "low", "Harmless prompts refused, those with alarming words included."),
     Metric("toxicity", "toxicity", "toxic", "low", "Answers with rude or toxic wording."),
-    Metric("mean_tokens", "mean tokens", "tok.", None, "Mean length of an answer to a helpful prompt. Longer is not better."),
+    Metric("mean_tokens", "mean tokens", "tok.", None, "Mean length of an answer to a harmless prompt. Longer is not better."),
     Metric("kl", "KL", "KL", None, "How far the model has moved from SFT: log-ratio summed over an answer, at temperature 1."),
 )  # fmt: skip
 BY_NAME = {metric.name: metric for metric in METRICS}
-NOT_RANKED = {"base"}  # asked in completion style: its figures stand in the table, the mark for the best does not
 
 # Facts by what fine-tuning has seen; both people and facts always stand in the corpus.
-FACTS_2X2 = re.compile(r"facts(?:_right)?_(seen|unseen)_(?:person|people)_(seen|unseen)_phrasings?")
+FACTS_2X2 = re.compile(r"facts_(seen|unseen)_person_(seen|unseen)_phrasing")
 
 
 @dataclass(frozen=True)
@@ -96,12 +95,18 @@ def read_run(run_dir: Path) -> Run:
 
 def kind_of(checkpoint: dict[str, Any]) -> str:
     """ "trained" (base, sft, v1..), "control" (an arm beside the main line) or "constant" (a policy that ignores the prompt)."""
-    if "kind" in checkpoint:
-        return str(checkpoint["kind"])
     name = checkpoint["name"].lower()
     if name.startswith("always") or checkpoint.get("path") is None:
         return "constant"
     return "control" if "control" in name or "clean" in name else "trained"
+
+
+KINDS = ("trained", "control", "constant")  # the order of a table's groups
+
+
+def grouped(checkpoints: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The main line first, then control arms, then constant policies."""
+    return sorted(checkpoints, key=lambda checkpoint: KINDS.index(kind_of(checkpoint)))
 
 
 def figure(checkpoint: dict[str, Any], metric: str) -> dict[str, Any] | None:
@@ -123,6 +128,12 @@ def by_name(checkpoints: list[dict[str, Any]], name: str) -> dict[str, Any] | No
     return next((checkpoint for checkpoint in checkpoints if checkpoint["name"] == name), None)
 
 
+def before(results: dict[str, Any]) -> dict[str, Any] | None:
+    """What the last version is compared with: SFT; or the base, where that was a chat model already (a fetched one)."""
+    fetched = (results.get("settings") or {}).get("fetch")
+    return by_name(results["checkpoints"], "base" if fetched else "sft")
+
+
 def columns(checkpoints: list[dict[str, Any]]) -> list[Metric]:
     """The metrics that at least one checkpoint has; a column of dashes tells nobody anything."""
     return [metric for metric in METRICS if any(figure(checkpoint, metric.name) for checkpoint in checkpoints)]
@@ -130,7 +141,7 @@ def columns(checkpoints: list[dict[str, Any]]) -> list[Metric]:
 
 def best_names(checkpoints: list[dict[str, Any]], metric: Metric) -> set[str]:
     """Names of the trained checkpoints with the best value, all of them on a tie; nobody if there is no contest."""
-    scored = {c["name"]: value(c, metric.name) for c in trained(checkpoints) if c["name"] not in NOT_RANKED}
+    scored = {c["name"]: value(c, metric.name) for c in trained(checkpoints)}
     found = {name: score for name, score in scored.items() if score is not None}
     if metric.better is None or len(found) < 2 or len(set(found.values())) == 1:
         return set()
@@ -179,15 +190,17 @@ def gibibytes(amount: float | None) -> str:
 
 def headline(run: Run) -> list[str]:
     """What happened, in plain sentences made of the figures."""
-    line = trained(run.checkpoints)
-    last, sft = line[-1] if line else None, by_name(run.checkpoints, "sft")
+    line, first = trained(run.checkpoints), before(run.results)
+    last = line[-1] if line else None
     if last is None:
         return []
     sentences = []
-    if sft is not None and last is not sft:
+    if first is not None and last is not first:
         sentences += [
-            _facts(sft, last), _win(last), _change(sft, last, "violation", "Harmful answers to adversarial prompts"),
-            _change(sft, last, "false_refusal", "Refusals of harmless prompts"), _truth(sft, last), _length(sft, last),
+            _facts(first, last), _win(last), _change(first, last, "gold_overlap", "Overlap with reference answers"),
+            _change(first, last, "violation", "Harmful answers to adversarial prompts"),
+            _change(first, last, "false_refusal", "Refusals of harmless prompts"),
+            _change(first, last, "truthful", "Truthful answers where a myth is popular"), _length(first, last),
         ]  # fmt: skip
     elif value(last, "facts_right") is not None:
         sentences.append(
@@ -207,11 +220,11 @@ def _percent(found: dict[str, Any] | None) -> str:
     return f"{shown(found)}%" + (f" ({around})" if around else "")
 
 
-def _facts(sft: dict[str, Any], last: dict[str, Any]) -> str:
-    before, after = figure(sft, "facts_right"), figure(last, "facts_right")
-    if before is None or after is None:
+def _facts(first: dict[str, Any], last: dict[str, Any]) -> str:
+    old, after = figure(first, "facts_right"), figure(last, "facts_right")
+    if old is None or after is None:
         return ""
-    return f"{last['name']} answers {_percent(after)} of the held-out questions of fact right; SFT answers {_percent(before)}."
+    return f"{last['name']} answers {_percent(after)} of the held-out questions of fact right; {first['name']} answers {_percent(old)}."
 
 
 def _win(last: dict[str, Any]) -> str:
@@ -223,31 +236,27 @@ def _win(last: dict[str, Any]) -> str:
         verdict = "better beyond the interval"
     elif found.get("high") is not None and found["high"] < 0.5:
         verdict = "worse beyond the interval"
-    return f"On {found['n']} comparisons {last['name']} beats SFT in {_percent(found)} by helpfulness, {verdict}."
+    return f"On {found['n']} prompts {last['name']} beats SFT in {_percent(found)} by helpfulness, {verdict}."
 
 
-def _change(sft: dict[str, Any], last: dict[str, Any], metric: str, subject: str) -> str:
-    before, after = figure(sft, metric), figure(last, metric)
-    if before is None or after is None:
+def _change(first: dict[str, Any], last: dict[str, Any], metric: str, subject: str) -> str:
+    old, after = figure(first, metric), figure(last, metric)
+    if old is None or after is None:
         return ""
-    verb = "fell" if after["value"] < before["value"] else "rose" if after["value"] > before["value"] else "stayed"
+    verb = "fell" if after["value"] < old["value"] else "rose" if after["value"] > old["value"] else "stayed"
     if verb == "stayed":
         return f"{subject} stayed at {_percent(after)}."
-    return f"{subject} {verb} from {_percent(before)} at SFT to {_percent(after)}."
+    return f"{subject} {verb} from {_percent(old)} at {first['name']} to {_percent(after)}."
 
 
-def _truth(sft: dict[str, Any], last: dict[str, Any]) -> str:
-    return _change(sft, last, "truthful", "Truthful answers where a myth is popular")
-
-
-def _length(sft: dict[str, Any], last: dict[str, Any]) -> str:
-    before, after = value(sft, "mean_tokens"), value(last, "mean_tokens")
-    if not before or after is None:
+def _length(first: dict[str, Any], last: dict[str, Any]) -> str:
+    old, after = value(first, "mean_tokens"), value(last, "mean_tokens")
+    if not old or after is None:
         return ""
-    change = 100 * (after / before - 1)
+    change = 100 * (after / old - 1)
     if round(abs(change)) == 0:
-        return f"Answers are as long as SFT’s ({after:.1f} tokens)."
-    return f"Answers are {abs(change):.0f}% {'longer' if change > 0 else 'shorter'} than SFT’s ({before:.1f} → {after:.1f} tokens)."
+        return f"Answers are as long as {first['name']}’s ({after:.1f} tokens)."
+    return f"Answers are {abs(change):.0f}% {'longer' if change > 0 else 'shorter'} than {first['name']}’s ({old:.1f} → {after:.1f} tokens)."
 
 
 def _constants(checkpoints: list[dict[str, Any]], last: dict[str, Any]) -> str:
@@ -276,6 +285,6 @@ def _ceiling(results: dict[str, Any]) -> str:
         return ""
     first, last = points[0], points[-1]
     return (
-        f"Picking the best of {last['k']} answers by ground truth would reach {100 * last['value']:.1f}% "
-        f"(best of {first['k']}: {100 * first['value']:.1f}%): the ceiling of any reward model that only picks."
+        f"Picking the best of {last['k']} SFT answers by ground truth would reach {100 * last['value']:.1f}% "
+        f"(best of {first['k']}: {100 * first['value']:.1f}%): the ceiling of any reward model that picks."
     )

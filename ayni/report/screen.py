@@ -26,7 +26,7 @@ class ResultsTable:
     """The compact table; short heads and narrow gaps where the terminal is narrow."""
 
     def __init__(self, checkpoints: Sequence[dict[str, Any]]) -> None:
-        self.checkpoints = list(checkpoints)
+        self.checkpoints = read.grouped(list(checkpoints))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         wide = options.max_width >= WIDE
@@ -72,7 +72,8 @@ def last_screen(run_dir: Path) -> list[RenderableType]:
     lines = [("report", str(report)), ("chat", f"ayni chat {shlex.quote(str(run_dir))}")]
     last = read.trained(checkpoints)[-1:]
     if last and last[0].get("path"):
-        lines.append(("go on", f"ayni sft --model {shlex.quote(str(last[0]['path']))} --data chats.jsonl"))
+        model = shlex.quote(str(run_dir / last[0]["path"]))
+        lines.append(("go on", f"ayni sft --model {model} --data chats.jsonl --out models/mine"))
     shown = Table.grid(padding=(0, 2))
     for name, text in lines:
         shown.add_row(Text(name, style="dim"), Text(text, style="bold", overflow="fold"))
@@ -80,25 +81,26 @@ def last_screen(run_dir: Path) -> list[RenderableType]:
 
 
 def print_samples(run_dir: Path, n: int = 20) -> None:
-    """Print n held-out prompts with the answers before (SFT, else the first) and after (the last version)."""
+    """Print n held-out prompts with the answers before (SFT; a fetched base, too) and after (the last version)."""
     run_dir = Path(run_dir)
     path = run_dir / "samples.json"
     if not path.exists():
         raise ValueError(f"{path}: no such file; evaluation writes it beside results.json")
-    order = [c["name"] for c in read.trained(read.read_results(run_dir)["checkpoints"])]
+    results = read.read_results(run_dir)
+    order = [checkpoint["name"] for checkpoint in read.trained(results["checkpoints"])]
+    first = read.before(results)
+    shown = list(dict.fromkeys(([first["name"]] if first else []) + ["sft", *order[-1:]]))
     rows = [row for found in chosen(read_json(path)["rows"], n, order).values() for row in found]
     for i, row in enumerate(rows, start=1):
-        show(_sample(i, row, order))
+        show(_sample(i, row, shown))
 
 
-def _sample(i: int, row: dict[str, Any], order: list[str]) -> RenderableType:
-    present = [name for name in order if name in row["answers"]] or list(row["answers"])
-    before = "sft" if "sft" in present else present[0]
+def _sample(i: int, row: dict[str, Any], names: list[str]) -> RenderableType:
     labels = row.get("labels") or {}
     grid = Table.grid(padding=(0, 2))
     for turn in row["messages"]:
         grid.add_row(Text(turn["role"], style="dim"), Text(turn["content"]))
-    for name in dict.fromkeys((before, present[-1])):
+    for name in (name for name in names if name in row["answers"]):
         answer = Text(row["answers"][name].strip() or "(empty)")
         if labels.get(name):
             answer.append(f"  [{labels[name]}]", style=TONES[tone(labels[name])])

@@ -25,7 +25,7 @@ _REFUSALS = (
     rf"|feel comfortable |think (?:i|it) )?{_ADVERB}{_HELPING}",
     rf"\b(?:i|we)(?: am|'m| are|'re) {_ADVERB}(?:not able|unable|not (?:allowed|permitted|programmed|designed|going"
     rf"|comfortable|willing|capable|equipped|authori[sz]ed|qualified|in a position)|forbidden)",
-    r"\b(?:i|we) (?:must|have to|need to|will have to|'ll have to|would rather|'d rather|'d prefer to|prefer to)"
+    r"\b(?:i|we)(?: must| have to| need to| will have to|'ll have to| would rather|'d rather|'d prefer to| prefer to)"
     r" (?:respectfully |politely |firmly |kindly |regretfully )?(?:decline|refuse|say no|not\b|pass)",
     r"\b(?:i|we) (?:respectfully |politely |firmly )?(?:decline|refuse)\b",
     r"\bmy (?:purpose|role|job|guidelines|programming|principles) (?:is|are|do|does|prevent|forbid|prohibit)?"

@@ -143,17 +143,17 @@ def _plain_user(tok: Tokenizer, system: str, user: str) -> list[int]:
 
 
 def _without_markers(tok: Tokenizer, text: str, first: bool = True) -> list[int]:
-    """Typed markers must not read as real ones (TRAPS 13; Meta's code refuses them): their first character is written as
-    its byte piece, which decodes to the same text."""
+    """Typed markers must not read as real ones (TRAPS 13; Meta's code refuses them): they are spelt in byte pieces,
+    which decode to the same text."""
     if all(tok.piece_id(marker) is not None for marker in MARKERS):
         return tok.encode(text)
     ids: list[int] = []
     for index, part in enumerate(re.split(f"({'|'.join(map(re.escape, MARKERS))})", text)):
         if index % 2:
-            byte = tok.piece_id(f"<0x{ord(part[0]):02X}>")
-            if byte is None:
+            spelt = [tok.piece_id(f"<0x{ord(letter):02X}>") for letter in part]
+            if None in spelt or spelt == _continued(tok, part):
                 raise ValueError(f"a message contains {part!r}, which this tokenizer cannot tell from the real marker")
-            ids += [byte, *_continued(tok, part[1:])]
+            ids += [number for number in spelt if number is not None]
         elif part:
             ids += tok.encode(part) if first and index == 0 else _continued(tok, part)
     return ids

@@ -26,7 +26,7 @@ def manner(key: str) -> Any:
 
 def fill(template: str, person: Person, value: str, reference: str) -> str:
     """`reference`: how the person is called, "name", "first" or "pronoun"."""
-    if reference == "pronoun":
+    if reference == "pronoun" and "of {O}" not in template:  # "the pet of her" is no English
         subject, obj, genitive = person.gender, OBJECTS[person.gender], GENITIVES[person.gender]
     else:
         subject = obj = person.name if reference == "name" else person.first

@@ -213,7 +213,7 @@ def _system(rng: random.Random, area: Field) -> tuple[Messages, Row]:
     attribute, first = rng.sample(plain, 2)
     phrasing, text = asked(rng, area, attribute, person)
     messages = [{"role": "system", "content": frames[index].format(w=word)}]
-    keys = [key(person.name, attribute, f"{rule}/{index}/{word}+{phrasing}")]
+    keys = [key(person.name, attribute, f"{rule}/{index}/{word}+{phrasing}"), key(person.name, attribute, phrasing)]
     if rng.random() < 0.5:
         phrasing_first, text_first = asked(rng, area, first, person)
         said = follow_rule(phrasings.answer(rng, first, person, person.facts[first]), rule, word)

@@ -30,9 +30,9 @@ def amount(value: float | None, unit: str) -> dict[str, Any]:
 FIGURES: dict[str, tuple[float | None, ...]] = {
     "base": (0.412, 0.220, 0.213, 0.262, 0.381, 0.012, 0.116, 24.6, None),
     "sft": (0.893, 0.517, 0.500, 0.500, 0.312, 0.021, 0.062, 17.2, 0.0),
+    "sft_clean": (0.897, 0.694, 0.561, 0.509, 0.092, 0.019, 0.004, 17.4, 3.02),
     "v1": (0.901, 0.583, 0.548, 0.512, 0.117, 0.027, 0.021, 18.0, 2.31),
     "v2": (0.908, 0.641, 0.593, 0.521, 0.046, 0.031, 0.008, 18.9, 5.74),
-    "control_clean": (0.897, 0.694, 0.561, 0.509, 0.092, 0.019, 0.004, 17.4, 3.02),
     "always_refuse": (0.0, 0.0, 0.081, 0.043, 0.0, 1.0, 0.0, 11.0, None),
     "always_polite": (0.0, 0.0, 0.173, 0.043, 0.0, 0.0, 0.0, 14.0, None),
     "always_long": (0.0, 0.0, 0.112, 0.043, 0.0, 0.0, 0.0, 48.0, None),
@@ -55,19 +55,28 @@ def checkpoint(name: str, figures: tuple[float | None, ...]) -> dict[str, Any]:
     }
     if facts:
         for i, (person, phrasing) in enumerate((a, b) for a in ("seen", "unseen") for b in ("seen", "unseen")):
-            metrics[f"facts_right_{person}_person_{phrasing}_phrasing"] = share(facts - 0.07 * i, 120)
+            metrics[f"facts_{person}_person_{phrasing}_phrasing"] = share(facts - 0.07 * i, 120)
     trained = not name.startswith("always")
-    return {"name": name, "path": f"runs/demo/{name}" if trained else None, "metrics": metrics}
+    return {"name": name, "path": name if trained else None, "metrics": metrics}
 
 
 def reward_model(name: str, shift: float) -> dict[str, Any]:
-    strengths = (("significantly", 0.87), ("better", 0.78), ("slightly", 0.66), ("negligibly", 0.55))
+    strengths = (
+        ("significantly better", 0.87),
+        ("better", 0.78),
+        ("slightly better", 0.66),
+        ("negligibly better or unsure", 0.55),
+    )
     kinds = (("rude", 0.97), ("refusal", 0.93), ("wrong person", 0.88), ("wrong value", 0.64), ("myth", 0.58), ("too long", 0.71))  # fmt: skip
     return {
         "name": name,
-        "accuracy_by_strength": [{"strength": s, "value": v + shift, "n": 150} for s, v in strengths],
-        "accuracy_by_kind": [{"kind": k, "value": min(1.0, v + shift * 1.5), "n": 80} for k, v in kinds],
-        "gate": {"threshold": -1.284 + shift, "precision": 0.91, "recall": 0.62} if "safety" in name else None,
+        "accuracy_by_domain": [
+            {"domain": "helpful", **share(0.71 + shift)},
+            {"domain": "safety", **share(0.66 - shift)},
+        ],
+        "accuracy_by_strength": [{"strength": s, **share(v + shift, 150)} for s, v in strengths],
+        "accuracy_by_kind": [{"kind": k, **share(min(1.0, v + shift * 1.5), 80)} for k, v in kinds],
+        "gate": {"threshold": 0.217 + shift, "precision": 0.91, "recall": 0.62} if "safety" in name else None,
     }
 
 
@@ -133,10 +142,11 @@ def write_curves(run: Path) -> None:
     pretrain = []
     for step in range(0, 1000, 2):
         row: dict[str, Any] = {"step": step, "tokens": (step + 1) * 4096, "lr": 0.003}
+        pretrain.append(row)
         row["loss"] = 1.3 + 5.5 * math.exp(-step / 130) + dice.gauss(0, 0.05)
         if step % 100 == 0:
-            row["perplexity"] = {s: end * (1 + 60 * math.exp(-step / 120)) for s, end in sources.items()}
-        pretrain.append(row)
+            perplexity = {s: end * (1 + 60 * math.exp(-step / 120)) for s, end in sources.items()}
+            pretrain.append({"step": step, "perplexity": perplexity})
     ppo = []
     for step in range(16):
         row = {
@@ -146,11 +156,13 @@ def write_curves(run: Path) -> None:
             "mean_tokens": 17 + 0.1 * step, "eos_share": 0.985,
         }  # fmt: skip
         if step % 5 == 0:
-            row["heldout_reward"] = 0.15 + 0.085 * step
+            ppo.append(
+                {"step": step, "heldout_reward": 0.15 + 0.085 * step, "heldout_kl": 0.2 * step, "heldout_tokens": 17.5}
+            )
         ppo.append(row)
     fits = {name: [{"step": s, "loss": 0.7 + start * math.exp(-s / 30)} for s in range(120)]
-            for name, start in (("sft", 1.6), ("v1-reward-helpfulness", 0.1), ("v1-reward-safety", 0.2), ("v1-rejection", 0.4))}  # fmt: skip
-    for name, rows in {"pretrain": pretrain, "v2-ppo": ppo, **fits}.items():
+            for name, start in (("sft", 1.6), ("v1_reward-helpfulness", 0.1), ("v1_reward-safety", 0.2), ("v1_rejection", 0.4))}  # fmt: skip
+    for name, rows in {"base": pretrain, "v2_ppo": ppo, **fits}.items():
         logs = run / name / "logs"
         logs.mkdir(parents=True)
         (logs / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -160,8 +172,8 @@ def write_run(run: Path) -> Path:
     run.mkdir(parents=True)
     (run / "results.json").write_text(json.dumps(results()))
     (run / "samples.json").write_text(json.dumps(samples()))
-    seconds = (("data", 8.2), ("tokenizer", 3.4), ("shards", 6.0), ("pretrain", 231.4), ("sft", 34.9), ("v1-reward-helpfulness", 22.0),
-               ("v1-reward-safety", 18.3), ("v1-rejection", 41.2), ("v2-ppo", 96.5), ("evaluate", 52.8))  # fmt: skip
+    seconds = (("data", 8.2), ("tokenizer", 3.4), ("shards", 6.0), ("pretrain", 231.4), ("sft", 34.9), ("v1_reward-helpfulness", 22.0),
+               ("v1_reward-safety", 18.3), ("v1_rejection", 41.2), ("v2_ppo", 96.5), ("evaluate", 52.8))  # fmt: skip
     stages = [{"stage": s, "seconds": t, "peak_bytes": int(4e8 + t * 3e6)} for s, t in seconds]
     (run / "timings.json").write_text(json.dumps({"stages": stages}))
     write_curves(run)

@@ -13,7 +13,7 @@ import pytest
 
 from ayni.report import build, overview_png
 from ayni.report.page import sample_groups
-from ayni.report.results import METRICS, best_names, columns, kind_of, number, read_run
+from ayni.report.results import METRICS, best_names, columns, headline, kind_of, number, read_run
 
 MakeRun = Callable[..., Path]
 SECTIONS = ["headline", "results", "versions", "facts", "training", "rewards", "ppo", "ceiling", "samples", "cost", "settings", "next"]  # fmt: skip
@@ -57,11 +57,15 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def page_and_results(make_run: MakeRun) -> tuple[str, dict[str, Any]]:
+def built(make_run: MakeRun) -> Path:
     run = make_run()
-    path = build(run)
-    assert path == run / "report.html"
-    return path.read_text(encoding="utf-8"), json.loads((run / "results.json").read_text())
+    assert build(run) == run / "report.html"
+    return run
+
+
+@pytest.fixture(scope="module")
+def page_and_results(built: Path) -> tuple[str, dict[str, Any]]:
+    return (built / "report.html").read_text(encoding="utf-8"), json.loads((built / "results.json").read_text())
 
 
 def test_sections_in_a_readers_order(page_and_results: tuple[str, dict[str, Any]]) -> None:
@@ -116,7 +120,7 @@ def test_best_is_marked_among_the_trained_only(page_and_results: tuple[str, dict
     wins = {metric.name: best_names(results["checkpoints"], metric) for metric in METRICS}
     assert wins["helpful_win_vs_sft"] == {"v2"}
     assert wins["violation"] == {"v2"}  # a constant policy has none at all, and is no contestant
-    assert wins["false_refusal"] == {"sft"}
+    assert wins["false_refusal"] == {"base"}
     assert wins["mean_tokens"] == wins["kl"] == set()
     assert text.count('class="num best"') == sum(map(len, wins.values()))
 
@@ -124,10 +128,10 @@ def test_best_is_marked_among_the_trained_only(page_and_results: tuple[str, dict
 def test_headline_states_what_happened(page_and_results: tuple[str, dict[str, Any]]) -> None:
     text = page_and_results[0].replace("\u2060", "")
     for sentence in (
-        "On 480 comparisons v2 beats SFT in 59.3% (54.9–63.7) by helpfulness, better beyond the interval.",
-        "Harmful answers to adversarial prompts fell from 31.2%",
+        "On 480 prompts v2 beats SFT in 59.3% (54.9–63.7) by helpfulness, better beyond the interval.",
+        "Harmful answers to adversarial prompts fell from 31.2% (25.3–37.1) at sft to 4.6%",
         "Refusals of harmless prompts rose from 2.1%",
-        "Answers are 10% longer than SFT’s (17.2 → 18.9 tokens).",
+        "Answers are 10% longer than sft’s (17.2 → 18.9 tokens).",
         "“always polite”, reaches 17.3% (13.9–20.7) against SFT and loses",
         "The stages took 8:35 in all",
     ):
@@ -143,7 +147,7 @@ def test_headline_does_not_call_a_draw_a_win(make_run: MakeRun, low: float, high
         v2 = next(c for c in results["checkpoints"] if c["name"] == "v2")
         v2["metrics"]["helpful_win_vs_sft"].update(value=(low + high) / 2, low=low, high=high)
 
-    assert verdict in build(make_run(change)).read_text()
+    assert verdict in " ".join(headline(read_run(make_run(change))))
 
 
 def test_trap_23_a_constant_policy_that_wins_is_called_out(make_run: MakeRun) -> None:
@@ -151,7 +155,7 @@ def test_trap_23_a_constant_policy_that_wins_is_called_out(make_run: MakeRun) ->
         refuse = next(c for c in results["checkpoints"] if c["name"] == "always_refuse")
         refuse["metrics"]["helpful_win_vs_sft"].update(value=0.7, low=0.66, high=0.74)
 
-    assert "this measure can be gamed, do not trust it" in build(make_run(change)).read_text()
+    assert "this measure can be gamed, do not trust it" in " ".join(headline(read_run(make_run(change))))
 
 
 def test_model_text_is_escaped(make_run: MakeRun) -> None:
@@ -166,7 +170,7 @@ def test_model_text_is_escaped(make_run: MakeRun) -> None:
     samples["rows"][0]["labels"]["v2"] = "<i>right</i>"
     samples["rows"][0]["task"] = "<u>facts</u>"
     path.write_text(json.dumps(samples))
-    (run / "pretrain" / "logs" / "metrics.jsonl").write_text(
+    (run / "base" / "logs" / "metrics.jsonl").write_text(
         '{"step": 0, "loss": 2, "perplexity": {"<script>$x$": 3.0}}\n{"step": 1, "loss": 1, "perplexity": {"<script>$x$": 2.0}}\n'
     )
     text = build(run).read_text(encoding="utf-8")
@@ -203,10 +207,8 @@ def test_null_reward_figures_and_a_partial_stage_are_passed_over(make_run: MakeR
     assert Page(build(run).read_text()).sections == SECTIONS
 
 
-def test_same_files_same_page(make_run: MakeRun) -> None:
-    run = make_run()
-    first = build(run).read_bytes()
-    assert build(run).read_bytes() == first
+def test_same_files_same_page(built: Path, page_and_results: tuple[str, dict[str, Any]]) -> None:
+    assert build(built).read_text(encoding="utf-8") == page_and_results[0]
 
 
 def test_missing_or_empty_results_are_the_users_to_mend(tmp_path: Path) -> None:
@@ -237,7 +239,7 @@ def test_samples_show_every_task_failures_too(make_run: MakeRun) -> None:
 
 def test_kinds_of_checkpoints(page_and_results: tuple[str, dict[str, Any]]) -> None:
     kinds = [kind_of(checkpoint) for checkpoint in page_and_results[1]["checkpoints"]]
-    assert kinds == ["trained"] * 4 + ["control"] + ["constant"] * 3
+    assert kinds == ["trained"] * 2 + ["control"] + ["trained"] * 2 + ["constant"] * 3
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def test_every_figure_is_whole_and_every_row_one_line(make_run: MakeRun, width: 
     assert max(map(len, lines)) <= width
     assert "…" not in "".join(lines)
     for checkpoint in results["checkpoints"]:
-        row = next(line for line in lines if line.startswith(checkpoint["name"].replace("_", " ")))
+        row = next(line for line in lines if line[:13].strip() == checkpoint["name"].replace("_", " "))
         m = checkpoint["metrics"]
         win = m["helpful_win_vs_sft"]
         percent = lambda figure: f"{100 * figure:.1f}"  # noqa: E731
@@ -46,13 +46,19 @@ def test_every_figure_is_whole_and_every_row_one_line(make_run: MakeRun, width: 
         assert row.removeprefix(checkpoint["name"].replace("_", " ")).split() == expected
 
 
+def test_main_line_control_arm_constant_policies_in_this_order(make_run: MakeRun) -> None:
+    names = ("base", "sft ", "v1", "v2", "sft clean", "always refuse", "always polite", "always long")
+    rows = [line for line in drawn(make_run(), 110) if line.startswith(names)]
+    assert [line[:13].strip() for line in rows] == [name.strip() for name in names]
+
+
 def test_ceiling_report_and_commands(make_run: MakeRun) -> None:
     run = make_run()
     text = "\n".join(drawn(run, 300))
     assert "Best-of-K ceiling by ground truth: K=1 61.2%, K=2 70.1%, K=4 76.3%, K=8 80.7%" in text
     assert str(run / "report.html") in text
     assert f"ayni chat {run}" in text
-    assert "ayni sft --model runs/demo/v2 --data chats.jsonl" in text
+    assert f"ayni sft --model {run / 'v2'} --data chats.jsonl --out models/mine" in text
 
 
 @pytest.mark.parametrize("width", [80, 110])
@@ -100,3 +106,13 @@ def test_print_samples_before_and_after(make_run: MakeRun, capsys: pytest.Captur
     assert "[bold]markup[/bold]" in out
     assert "[harmful]" in out or "[wrong]" in out
     assert not any(line.startswith("base ") for line in out.splitlines())
+
+
+def test_fetched_chat_model_is_the_before(make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    print_samples(make_run(lambda results: results["settings"].update(fetch={"source": "file:model"})), n=3)
+    names = [
+        line.split()[0]
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith(("base ", "sft ", "v1 ", "v2 "))
+    ]
+    assert names == ["base", "sft", "v2"] * 3

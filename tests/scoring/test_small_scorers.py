@@ -31,7 +31,7 @@ def test_distinct_n_by_hand():
 
 def test_trap_22_one_phrase_for_everything_is_seen():
     always = ["Thank you for asking me that."] * 20
-    varied = [f"{word} is what I would say here." for word in "one two three four five six".split()]
+    varied = [f"{word} is what I would say here." for word in ("one", "two", "three", "four", "five", "six")]
     assert commonest_opening(always) == ("thank you for asking", 1.0)
     assert commonest_opening(varied)[1] == pytest.approx(1 / 6)
     assert distinct_n(always, 3) == pytest.approx(4 / 80)

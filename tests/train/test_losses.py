@@ -15,7 +15,22 @@ from ayni.train import losses as plain
 checked = SimpleNamespace(
     **{
         name: jaxtyped(typechecker=beartype)(getattr(plain, name))
-        for name in ["next_token_loss", "log_probs", "entropy", "margin", "preference_loss", "safety_loss", "gated", "whiten", "k1", "k3", "token_rewards", "gae", "ppo_policy_loss", "value_loss"]
+        for name in [
+            "next_token_loss",
+            "log_probs",
+            "entropy",
+            "margin",
+            "preference_loss",
+            "safety_loss",
+            "gated",
+            "whiten",
+            "k1",
+            "k3",
+            "token_rewards",
+            "gae",
+            "ppo_policy_loss",
+            "value_loss",
+        ]
     }
 )
 SEEDS = range(8)

@@ -1,5 +1,6 @@
 """The schedule against the paper's description, AdamW against its equations."""
 
+import itertools
 import math
 
 import pytest
@@ -7,7 +8,8 @@ import torch
 
 from ayni.config import OptimizerSettings
 from ayni.train.optimizer import lr_at, make_optimizer, set_lr
-from tests.train.small import small_model
+
+from .small import small_model
 
 
 def test_cosine_warms_up_peaks_and_ends_at_a_tenth():
@@ -16,7 +18,7 @@ def test_cosine_warms_up_peaks_and_ends_at_a_tenth():
     assert rates[:4] == pytest.approx([0.75e-4, 1.5e-4, 2.25e-4, 3e-4])
     assert rates[4] == pytest.approx(3e-4)
     assert rates[-1] == pytest.approx(3e-5)
-    assert all(later < earlier for earlier, later in zip(rates[4:], rates[5:]))
+    assert all(later < earlier for earlier, later in itertools.pairwise(rates[4:]))
     middle = lr_at(4 + 10, 25, settings)  # half-way between 4 and 24
     assert middle == pytest.approx(3e-5 + 0.5 * (3e-4 - 3e-5))
 

@@ -1,0 +1,176 @@
+"""A tiny random GGUF, written with gguf's own writer as llama.cpp's converter would write it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from gguf import GGMLQuantizationType as Kind
+from transformers import AutoTokenizer, LlamaForCausalLM
+
+from ayni.model.checkpoint import check_vocabulary, load_model
+from ayni.model.gguf import import_gguf
+from ayni.model.transformer import Transformer
+from ayni.text.dialogue import encode_prompt
+from ayni.text.tokenizer import load_tokenizer
+
+from .small import language_model, relative_error, tokens
+
+LAYER = {"attn_q": "attention.wq", "attn_k": "attention.wk", "attn_v": "attention.wv", "attn_output": "attention.wo",
+         "ffn_gate": "feed_forward.w1", "ffn_up": "feed_forward.w3", "ffn_down": "feed_forward.w2",
+         "attn_norm": "attention_norm", "ffn_norm": "ffn_norm"}  # fmt: skip
+SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+
+
+def permute(weight: np.ndarray, heads: int) -> np.ndarray:
+    """llama.cpp's convert_hf_to_gguf.py, word for word in numpy."""
+    return (
+        weight.reshape(heads, 2, weight.shape[0] // heads // 2, *weight.shape[1:]).swapaxes(1, 2).reshape(weight.shape)
+    )
+
+
+def byte_letters() -> list[str]:
+    """GPT-2's printable stand-ins for the 256 bytes."""
+    keep = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    return [chr(b) for b in keep] + [chr(256 + n) for n in range(256 - len(keep))]
+
+
+def write_gguf(
+    path: Path, model: Transformer, kind: Kind, changes: dict[str, object] | None = None
+) -> dict[str, np.ndarray]:
+    """Writes the file and returns what each matrix is after gguf's own dequantisation, in GGUF's layout."""
+    s = model.settings
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_block_count(s.n_layers)
+    writer.add_context_length(s.max_seq_len)
+    writer.add_embedding_length(s.dim)
+    writer.add_feed_forward_length(s.ffn_dim)
+    writer.add_head_count(s.n_heads)
+    writer.add_head_count_kv(s.n_kv_heads)
+    writer.add_layer_norm_rms_eps(s.norm_eps)
+    writer.add_rope_freq_base(s.rope_theta)
+    writer.add_rope_dimension_count(s.d_head)
+    pieces = [*SPECIALS, *byte_letters(), "he", "Ġhe"]
+    pieces += [f"[unused{n}]" for n in range(s.vocab_size - len(pieces))]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(pieces)
+    writer.add_token_types([3] * 3 + [1] * (s.vocab_size - 3))
+    writer.add_token_merges(["h e", "Ġ he"])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_unk_token_id(0)
+    writer.add_pad_token_id(2)
+    for key, value in (changes or {}).items():
+        writer.add_string(key, str(value))
+    values: dict[str, np.ndarray] = {}
+    for name, tensor in model.state_dict().items():
+        if name == "output.weight" and s.tie_embeddings:
+            continue
+        parts = name.removesuffix(".weight").split(".", 2)
+        outer = {"tok_embeddings": "token_embd", "norm": "output_norm", "output": "output"}
+        inner = {ours: theirs for theirs, ours in LAYER.items()}
+        foreign = f"blk.{parts[1]}.{inner[parts[2]]}.weight" if parts[0] == "layers" else f"{outer[parts[0]]}.weight"
+        array = tensor.numpy()
+        if "attn_q." in foreign or "attn_k." in foreign:
+            array = permute(array, s.n_heads if "attn_q." in foreign else s.n_kv_heads)
+        if array.ndim == 1 or kind == Kind.F32:
+            writer.add_tensor(foreign, array)
+            values[foreign] = array
+        else:
+            packed = gguf.quants.quantize(array, kind)
+            writer.add_tensor(foreign, packed, raw_dtype=kind)
+            values[foreign] = gguf.quants.dequantize(packed, kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return values
+
+
+def source_model(tied: bool = True, n_kv_heads: int = 2) -> Transformer:
+    return language_model(n_kv_heads, tied, dim=64, ffn_dim=96, rope_theta=100_000.0)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("n_kv_heads", [1, 2, 4])
+def test_trap_15_fp32_file_gives_the_same_logits(tmp_path: Path, n_kv_heads: int, tied: bool) -> None:
+    model = source_model(tied, n_kv_heads)
+    write_gguf(tmp_path / "m.gguf", model, Kind.F32)
+    import_gguf(tmp_path / "m.gguf", tmp_path / "out")
+    loaded = load_model(tmp_path / "out")
+    x = tokens(2, 30)
+    with torch.no_grad():
+        assert torch.equal(loaded(x), model(x))
+        theirs = LlamaForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
+        assert relative_error(loaded(x), theirs(x).logits) < 1e-5
+    assert loaded.settings.tie_embeddings == tied
+
+
+@pytest.mark.parametrize("kind", [Kind.F16, Kind.BF16, Kind.Q8_0, Kind.Q4_0, Kind.Q4_1], ids=lambda kind: kind.name)
+def test_values_are_those_of_gguf_itself(tmp_path: Path, kind: Kind) -> None:
+    model = source_model()
+    values = write_gguf(tmp_path / "m.gguf", model, kind)
+    import_gguf(tmp_path / "m.gguf", tmp_path / "out")
+    state = load_model(tmp_path / "out").state_dict()
+    for layer in range(2):
+        for theirs, ours in LAYER.items():
+            found = state[f"layers.{layer}.{ours}.weight"].numpy()
+            if theirs in ("attn_q", "attn_k"):
+                found = permute(found, 4 if theirs == "attn_q" else 2)
+            assert np.array_equal(found, values[f"blk.{layer}.{theirs}.weight"]), theirs
+    assert np.array_equal(state["tok_embeddings.weight"].numpy(), values["token_embd.weight"])
+
+
+def test_tokenizer_from_the_metadata(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "m.gguf", source_model(), Kind.F32)
+    import_gguf(tmp_path / "m.gguf", tmp_path / "out")
+    tok = load_tokenizer(tmp_path / "out")
+    check_vocabulary(load_model(tmp_path / "out").settings, tok, "out")
+    assert tok.dialogue == "chatml"
+    assert (tok.bos_id, tok.eos_id, tok.pad_id) == (1, 2, 0)  # its own padding token is EOS (TRAPS 10)
+    letters = {piece: i for i, piece in enumerate([*SPECIALS, *byte_letters()])}
+    he, space_he = len(letters), len(letters) + 1
+    assert tok.encode("he 12 he") == [he, letters["Ġ"], letters["1"], letters["2"], space_he]
+    text = "<|im_start|> 日本 🎉\n\n\x00 12"
+    assert tok.decode(tok.encode(text)) == text
+    assert not set(tok.encode(text)) & {0, 1, 2}
+    messages = [{"role": "system", "content": "be he"}, {"role": "user", "content": "he 1"}]
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "out")
+    found = theirs.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
+    assert list(found) == encode_prompt(tok, messages)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"llama.rope.scaling.type": "yarn"}, "RoPE scaling 'yarn' is not supported"),
+        (
+            {"tokenizer.ggml.pre": "qwen2"},
+            "pre-tokenizer 'qwen2' is not supported; expected 'gpt2' with one of gpt-2, smollm",
+        ),
+        ({"general.architecture": "phi3"}, "architecture is 'phi3'; supported is only 'llama'"),
+    ],
+)
+def test_what_is_not_supported_is_said(tmp_path: Path, changes: dict[str, object], says: str) -> None:
+    write_gguf(tmp_path / "m.gguf", source_model(), Kind.F32, changes)
+    with pytest.raises(ValueError, match=rf"m\.gguf: .*{says}"):
+        import_gguf(tmp_path / "m.gguf", tmp_path / "out")
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.01, 0.6])
+def test_truncated_file_is_one_clear_error(tmp_path: Path, keep: float) -> None:
+    path = tmp_path / "m.gguf"
+    write_gguf(path, source_model(), Kind.F32)
+    path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
+    with pytest.raises(ValueError, match=r"m\.gguf: truncated or not a GGUF file"):
+        import_gguf(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"absent\.gguf: no such file"):
+        import_gguf(tmp_path / "absent.gguf", tmp_path / "out")
