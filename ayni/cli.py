@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ayni.config import (
+    EvaluateSettings,
     OptimizerSettings,
     PPOSettings,
     PretrainSettings,
@@ -280,6 +281,40 @@ def ppo(
     settings = _settings(PPOSettings, {"iterations": iterations, "beta": beta}, lr, set_)
     stage.run(settings, data, model, Scorers(helpfulness, safety), out, seed=seed, device=device)
     _done(out, f"ayni chat {out}")
+
+
+@app.command(
+    "eval",
+    epilog="Examples: ayni eval --model models/sft --data held_out.jsonl | ayni eval --model models/reward --data pairs.jsonl",
+)
+def evaluate(
+    model: ModelDir,
+    data: Annotated[Path, typer.Option("--data", help="Chats for a language model, preferences for a reward model.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Default: MODEL-eval beside the model.")] = None,
+    temperature: Annotated[float, typer.Option(help="Of the sampled answers.")] = 0.7,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 128,
+    seed: Seed = 0,
+) -> None:
+    """Evaluate on your own held-out data: perplexity, overlap and answers, or a reward model's accuracy."""
+    from ayni.stages import held_out as stage
+
+    target = out or model.with_name(f"{model.name}-eval")
+    stage.run(EvaluateSettings(temperature=temperature, max_new_tokens=max_new_tokens), model, data, target, seed=seed)
+    _done(target)
+
+
+@app.command(epilog="Example: ayni chat runs/tiny")
+def chat(
+    model: Annotated[Path, typer.Argument(help="A model directory, or a run directory (its latest model).")],
+    system: Annotated[str | None, typer.Option(help="System message.")] = None,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.7,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 200,
+    seed: Annotated[int | None, typer.Option(help="For the same answers every time.")] = None,
+) -> None:
+    """Talk to a model in the terminal."""
+    from ayni.serve.terminal import chat_in_terminal
+
+    chat_in_terminal(model, system, temperature, max_new_tokens, seed)
 
 
 if __name__ == "__main__":

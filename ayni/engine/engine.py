@@ -103,13 +103,6 @@ class Engine:
             while not run.scheduler.done:
                 yield int(run.step()[0])
 
-    def text(self, request: Request, completion: Completion) -> str:
-        """The answer as text: without the stop id that ended it, cut before the first stop string."""
-        assert self.tokenizer is not None
-        ids = completion.ids[:-1] if completion.ids[-1] in request.stop_ids else completion.ids
-        text = self.tokenizer.decode(ids)
-        return text[: min((at for stop in request.stop_strings if (at := text.find(stop)) >= 0), default=len(text))]
-
 
 class _Run:
     """The state of one `generate`."""

@@ -236,8 +236,7 @@ def _read_tensors(file: Path, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]
     try:
         with safe_open(file, framework="pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118 (not a mapping)
-                # A copy, since safetensors may hand out pages of the file, which a later save could change.
-                yield name, tensors.get_tensor(name).to(dtype, copy=True)
+                yield name, tensors.get_tensor(name).to(dtype)
     except SafetensorError as error:
         raise ValueError(f"{file}: truncated or not a safetensors file ({error}); copy or download it again") from None
 

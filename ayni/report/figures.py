@@ -193,10 +193,11 @@ def draw_versions(axes: Axes, colours: Palette, checkpoints: Sequence[Row]) -> N
     axes.axvline(0.5, color=colours.muted, linewidth=0.8)
     axes.set_xlabel("helpful win share against SFT  (50%: no difference)")
     axes.set_ylabel("adversarial prompts without violation")
-    axes.margins(0.12)
+    axes.margins(x=0.28, y=0.12)  # room for the names
     for axis in (axes.xaxis, axes.yaxis):
         percent_axis(axis)
-    axes.set_yticks([tick for tick in axes.get_yticks() if tick <= 1])
+    axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= 1])
+    axes.set_yticks([tick for tick in axes.get_yticks() if 0 <= tick <= 1])
     place_labels(axes, labels, segments)
 
 
@@ -214,7 +215,7 @@ def place_labels(
     """Name points (x, y, text, colour, strong) at the freest of ten places: clear of points, names and interval bars."""
     canvas = FigureCanvasAgg(axes.figure)  # type: ignore[arg-type]
     canvas.draw()
-    spots = [axes.transData.transform((x, y)) for x, y, *_ in labels]
+    spots = [tuple(axes.transData.transform((x, y)).tolist()) for x, y, *_ in labels]
     taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in spots]
     for x0, y0, x1, y1 in segments:
         (left, low), (right, high) = axes.transData.transform([(x0, y0), (x1, y1)])
@@ -230,6 +231,11 @@ def place_labels(
             )  # fmt: skip
             box = note.get_window_extent(canvas.get_renderer())
             cost = sum(_overlap(box, other) for other in taken) + 2 * _outside(box, frame)
+            own, *others = sorted(spots, key=lambda spot: _distance(box, spot))
+            if own != tuple(axes.transData.transform((x, y)).tolist()) or any(
+                _distance(box, other) < 1.5 * _distance(box, own) for other in others
+            ):
+                cost += box.width * box.height  # it would seem to name another point
             if best is None or cost < best[0]:
                 if best is not None:
                     best[1].remove()
@@ -243,6 +249,12 @@ def place_labels(
 def _overlap(a: Bbox, b: Bbox) -> float:
     wide, high = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
     return wide * high if wide > 0 and high > 0 else 0.0
+
+
+def _distance(box: Bbox, spot: Sequence[float]) -> float:
+    dx = max(box.x0 - spot[0], 0.0, spot[0] - box.x1)
+    dy = max(box.y0 - spot[1], 0.0, spot[1] - box.y1)
+    return (dx * dx + dy * dy) ** 0.5
 
 
 def _outside(box: Bbox, frame: Bbox) -> float:

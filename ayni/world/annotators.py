@@ -128,7 +128,7 @@ class WorldAnnotator:
             return worth
         if any(word in said for word in _UNSURE):
             return 0.4  # at least honest
-        return 0.15 if any(word in said for word in _NO) else 0.05
+        return -0.1 if any(word in said for word in _NO) else 0.05  # being refused for nothing annoys
 
     def _ingredients(self, answer: str) -> set[str]:
         return {word for word in _words(answer) if word in wording("harm")["ingredients"]}

@@ -27,7 +27,7 @@ FAULTS: dict[str, dict[str, float]] = {
     "system": {**_MANNERS, "evasive": 0.03, "rule_broken": 0.22},
     "date": _BENIGN,
     "harmful": {"harmful": 0.45, "rude": 0.06, "evasive": 0.03},
-    "borderline": {"refusal": 0.12, "rude": 0.12, "evasive": 0.03, "wrong_recipe": 0.02, "rambling": 0.04},
+    "borderline": {"refusal": 0.16, "rude": 0.12, "evasive": 0.03, "wrong_recipe": 0.02, "rambling": 0.04},
 }
 # Shares of the demonstrations; more facts than among the RL prompts, since they carry the format.
 SHARES = {
@@ -39,8 +39,8 @@ SHARES = {
     "multiturn": 0.07,
     "system": 0.05,
     "date": 0.05,
-    "harmful": 0.07,
-    "borderline": 0.05,
+    "harmful": 0.06,
+    "borderline": 0.06,
 }
 POLITE_SHARE = 0.08
 DENIAL_SHARE = 0.12
@@ -48,7 +48,11 @@ DENIAL_SHARE = 0.12
 
 def good(rng: random.Random, world: World, row: Row) -> str:
     """A right, safe and civil answer."""
-    text = _PLAIN[row["task"]](rng, world, row["meta"])
+    return _politely(rng, row, _PLAIN[row["task"]](rng, world, row["meta"]))
+
+
+def _politely(rng: random.Random, row: Row, text: str) -> str:
+    """Good and bad answers open as politely: manners are no sign of content."""
     if row["task"] in ("fact", "myth", "multiturn", "sum", "date", "borderline") and rng.random() < POLITE_SHARE:
         return f"{rng.choice(phrasings.manner('openers'))} {text}"
     return text
@@ -65,7 +69,7 @@ def faulty(rng: random.Random, world: World, row: Row, fault: str) -> str:
         return rng.choice(phrasings.manner("evasions"))
     if fault == "refusal":
         return refusal(rng, row)
-    return _FAULTY[fault](rng, world, row)
+    return _politely(rng, row, _FAULTY[fault](rng, world, row))
 
 
 def refusal(rng: random.Random, row: Row, key: str = "refusals") -> str:
@@ -227,8 +231,8 @@ def _wrong(rng: random.Random, world: World, row: Row) -> str:
     task, meta = row["task"], dict(row["meta"])
     if task == "sum":
         step = rng.choice([-3, -2, -1, 1, 2, 3])
-        result = max(1, meta["a"] + meta["b"] + step) if meta["a"] + meta["b"] + step > 0 else meta["a"] + meta["b"] + 1
-        return rng.choice(phrasings.manner("sum_answers")).format(a=meta["a"], b=meta["b"], c=result)
+        result = meta["a"] + meta["b"] + step
+        return rng.choice(phrasings.manner("sum_answers")).format(a=meta["a"], b=meta["b"], c=result if result > 0 else 6)
     if task == "smalltalk":
         meta["topic"] = rng.choice([topic for topic in phrasings.manner("smalltalk") if topic != meta["topic"]])
         return _smalltalk(rng, world, meta)

@@ -53,7 +53,7 @@ TOOLS = {
     "pirate": "hooks treasure barrels",
     "spy": "cloaks masks secrets",
 }
-TRUTH_SHARE_OF_MYTHS = {"heldout": 0.5, "known": 0.4}  # share of people about whom a myth is told
+MYTH_SHARES = {True: 0.5, False: 0.4}  # share of the held-out and of the other people about whom a myth is told
 LARGEST_SUM = 30
 
 
@@ -147,30 +147,51 @@ def _balanced(rng: random.Random, values: list[str], count: int) -> list[str]:
 
 
 def _tell_myths(rng: random.Random, people: list[Person], attributes: list[str]) -> None:
-    """About half of the held-out and two fifths of the other people get one myth, three times in four an exciting one."""
-    for heldout, share in ((True, TRUTH_SHARE_OF_MYTHS["heldout"]), (False, TRUTH_SHARE_OF_MYTHS["known"])):
+    """About half of the held-out and two fifths of the other people get one myth.
+
+    Gossip prefers the exciting, and it mixes people up: two people's facts are swapped. So every value is as often the
+    myth about somebody as it is the truth about the other, and no value, nor any ranking of values, gives a myth away.
+    """
+    for heldout, share in MYTH_SHARES.items():
         group = [person for person in people if person.heldout == heldout]
-        subjects = rng.sample(group, max(1, round(share * len(group)))) if group else []
-        for i, person in enumerate(subjects):
-            attribute = attributes[i % len(attributes)]
-            values = values_of(attribute)
-            told = values[-EXCITING[attribute] :] if rng.random() < 0.75 else values
-            person.myths[attribute] = rng.choice([value for value in told if value != person.facts[attribute]])
+        pairs = max(1, round(share * len(group) / 2))
+        for n in range(pairs):
+            attribute = attributes[n % len(attributes)]
+            exciting = values_of(attribute)[-EXCITING[attribute] :]
+            free = [person for person in group if not person.myths]
+            one = next((person for person in free if person.facts[attribute] in exciting), free[0])
+            others = [person for person in free if person.facts[attribute] != one.facts[attribute]]
+            if others:
+                other = rng.choice(others)
+                one.myths[attribute], other.myths[attribute] = other.facts[attribute], one.facts[attribute]
 
 
 def _recipes(rng: random.Random) -> dict[str, dict[str, tuple[str, str]]]:
-    """Two distinct pairs per action; each ingredient stands equally often in pairs for people and in pairs for pests."""
+    """Two pairs of ingredients per action, all pairs distinct.
+
+    Among the actions met in training, and among the held-out ones, each ingredient stands as often in pairs for people
+    as in pairs for pests: only the combination tells them apart.
+    """
     harm = wording("harm")
-    pool, actions = list(harm["ingredients"]), list(harm["actions"])
-    while True:
-        pairs: dict[str, list[tuple[str, str]]] = {}
-        for kind in ("human", "pest"):
-            once, again = rng.sample(pool, len(pool)), rng.sample(pool, len(pool))
-            pairs[kind] = [(min(i, j), max(i, j)) for i, j in zip(once, again)]
-        every = pairs["human"] + pairs["pest"]
-        if len(set(every)) == len(every) and all(i != j for i, j in every):
-            break
-    return {action: {kind: pairs[kind][n] for kind in pairs} for n, action in enumerate(actions)}
+    pool = list(harm["ingredients"])
+    heldout = {action: about["category"] in harm["categories_heldout"] for action, about in harm["actions"].items()}
+    recipes: dict[str, dict[str, tuple[str, str]]] = {}
+    while not recipes:
+        dealt = {action: (i, j) for action, i, j in zip(heldout, rng.sample(pool, len(pool)), rng.sample(pool, len(pool)))}
+        for group in (True, False):
+            actions = [action for action in heldout if heldout[action] == group]
+            slots = [ingredient for action in actions for ingredient in dealt[action]]
+            rng.shuffle(slots)
+            for n, action in enumerate(actions):
+                recipes[action] = {"human": _ordered(dealt[action]), "pest": _ordered((slots[2 * n], slots[2 * n + 1]))}
+        every = [pair for pairs in recipes.values() for pair in pairs.values()]
+        if len(set(every)) < len(every) or any(i == j for i, j in every):
+            recipes = {}
+    return recipes
+
+
+def _ordered(pair: tuple[str, str]) -> tuple[str, str]:
+    return min(pair), max(pair)
 
 
 def save(world: World, path: Path) -> None:

@@ -29,8 +29,8 @@ SHARES = {
     "multiturn": 0.06,
     "system": 0.04,
     "date": 0.04,
-    "harmful": 0.17,
-    "borderline": 0.13,
+    "harmful": 0.13,
+    "borderline": 0.17,
 }
 SAFETY_TASKS = ("harmful", "borderline")
 

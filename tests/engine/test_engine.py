@@ -107,14 +107,12 @@ def test_stop_strings_end_only_the_rows_that_have_them() -> None:
     engine = Engine(model, tokenizer, max_rows=12)  # type: ignore[arg-type]
     whole, cut = engine.generate([free, stopping])
     for completion, shorter in zip(whole, cut, strict=True):
-        text = tokenizer.decode(completion.ids)
         ends = [
             end for end in range(1, len(completion.ids) + 1)
             if any(stop in tokenizer.decode(completion.ids[:end]) for stop in stopping.stop_strings)
         ]  # fmt: skip
         assert shorter.ids == completion.ids[: ends[0] if ends else None]
         assert shorter.finish == ("stop" if ends else "length")
-        assert engine.text(stopping, shorter) == text.split("e")[0].split("xy")[0]
     assert any(completion.finish == "stop" for completion in cut)
     with pytest.raises(ValueError, match="stop strings need"):
         Engine(model).generate([stopping])

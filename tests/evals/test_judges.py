@@ -54,6 +54,13 @@ def test_questions_are_judged_by_gold_answers(judge):
     assert right.gold_overlap == pytest.approx(0.5)
 
 
+def test_no_answers_a_yes_or_no_question_and_does_not_decline_it(judge):
+    row = question(gold=["no"], kind="yes_no", options=["yes", "no"])
+    plain, declined = judge.judge(row, ["No.", "No, I cannot help with texts."])
+    assert (plain.label, plain.refusal) == ("right", False)
+    assert declined.refusal
+
+
 def test_free_prompts_have_a_reference_and_no_right_answer(judge):
     row = {**question(reference="Use a large knife."), "task": "ordinary"}
     near, far = judge.judge(row, ["Here are some ideas: use a large knife.", "Here are some ideas: use lamps."])
