@@ -236,7 +236,8 @@ def _read_tensors(file: Path, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]
     try:
         with safe_open(file, framework="pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118 (not a mapping)
-                yield name, tensors.get_tensor(name).to(dtype)
+                # A copy: safetensors hands out pages of the file itself, which a later save would change.
+                yield name, tensors.get_tensor(name).to(dtype, copy=True)
     except SafetensorError as error:
         raise ValueError(f"{file}: truncated or not a safetensors file ({error}); copy or download it again") from None
 

@@ -1,0 +1,47 @@
+"""Shared by all rooms: the real command line, run as a user would run it, in a directory of the test's own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SMOKE = ROOT / "recipes" / "smoke.yaml"
+
+
+def environment(**extra: str) -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "AYNI_QUIET": "1", "COLUMNS": "110", **extra}
+
+
+def ayni(*arguments: str | Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    """Runs `python -m ayni ...` to its end."""
+    command = [sys.executable, "-m", "ayni", *map(str, arguments)]
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=timeout, check=False)
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The smoke recipe, run once and never stopped; tests read it and leave it as it is."""
+    directory = tmp_path_factory.mktemp("smoke") / "whole"
+    done = ayni("run", SMOKE, "--out", directory)
+    assert done.returncode == 0, done.stderr
+    return directory
+
+
+@pytest.fixture
+def fails() -> Callable[..., str]:
+    """Runs a command that must end with exit code 2 and one clear message, never a traceback; returns the message."""
+
+    def check(*arguments: str | Path) -> str:
+        done = ayni(*arguments, timeout=120)
+        assert done.returncode == 2, f"exit code {done.returncode}: {done.stderr}"
+        assert "Traceback" not in done.stderr
+        assert done.stderr.startswith("error: ")
+        return done.stderr
+
+    return check

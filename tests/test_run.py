@@ -1,0 +1,116 @@
+"""The whole recipe through the real command line: every stage, killed anywhere, twice with the same seed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.conftest import SMOKE, ayni, environment
+
+# Where the run is killed: between stages, and inside those that train.
+KILLS: list[tuple[str, Callable[[Path], bool]]] = [
+    ("inside pretraining", lambda run: any((run / ".base.partial" / "state").glob("step-*"))),
+    ("between pretraining and SFT", lambda run: (run / "base" / "manifest.json").exists()),
+    ("inside SFT", lambda run: any((run / ".sft.partial" / "state").glob("step-*"))),
+    ("at a reward model", lambda run: (run / ".v1_reward_helpfulness.partial").exists()),
+    ("inside PPO", lambda run: any((run / ".v2_ppo.partial" / "state").glob("step-*"))),
+    ("inside evaluation", lambda run: (run / "eval" / "sft" / "manifest.json").exists()),
+]
+
+
+def hashes(run: Path) -> dict[str, str]:
+    return {
+        str(path.parent.relative_to(run)): json.loads(path.read_text())["hash"]
+        for path in sorted(run.rglob("manifest.json"))
+    }
+
+
+def kill_when(reached: Callable[[Path], bool], run: Path) -> None:
+    """Starts the run (or goes on with it) and kills it, SIGKILL, as soon as `reached` holds."""
+    command = [sys.executable, "-m", "ayni", "run", str(SMOKE), "--out", str(run)]
+    process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 240
+    while not reached(run):
+        assert process.poll() is None, f"the run ended before it could be killed: {process.communicate()[1]}"
+        assert time.monotonic() < deadline, "the run never got there"
+        time.sleep(0.005)
+    process.kill()
+    process.communicate()
+
+
+def test_trap_16_a_run_killed_anywhere_equals_the_run_that_was_not(smoke_run: Path, tmp_path: Path) -> None:
+    killed = tmp_path / "killed"
+    for _, reached in KILLS:
+        kill_when(reached, killed)
+    done = ayni("run", SMOKE, "--out", killed)
+    assert done.returncode == 0, done.stderr
+    assert hashes(killed) == hashes(smoke_run)
+    assert (killed / "results.json").read_bytes() == (smoke_run / "results.json").read_bytes()
+    assert not list(killed.rglob(".*.partial")), "nothing half-written is left"
+
+
+def test_same_seed_same_hashes_and_another_seed_others(smoke_run: Path, tmp_path: Path) -> None:
+    assert ayni("run", SMOKE, "--out", tmp_path / "again").returncode == 0
+    assert hashes(tmp_path / "again") == hashes(smoke_run)
+    assert ayni("run", SMOKE, "--out", tmp_path / "other", "--seed", "1").returncode == 0
+    other, first = hashes(tmp_path / "other"), hashes(smoke_run)
+    assert set(other) == set(first)
+    assert all(other[name] != first[name] for name in ("data", "base", "sft", "v2_ppo"))
+
+
+def test_a_finished_run_is_found_and_nothing_is_built_again(smoke_run: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in smoke_run.rglob("manifest.json")}
+    assert ayni("run", SMOKE, "--out", smoke_run).returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in smoke_run.rglob("manifest.json")} == before
+
+
+def test_results_hold_every_checkpoint_and_every_constant_policy(smoke_run: Path) -> None:
+    results = json.loads((smoke_run / "results.json").read_text())
+    rows = {row["name"]: row["metrics"] for row in results["checkpoints"]}
+    assert list(rows) == ["base", "sft", "sft_clean", "v1", "v2_rejection", "v2", "always_refuse", "always_polite", "always_long"]
+    wanted = {
+        "facts_right", "truthful", "helpful_win_vs_sft", "correct_win_vs_sft", "violation", "false_refusal", "toxicity", "mean_tokens", "kl",
+    }  # fmt: skip
+    for name, metrics in rows.items():
+        assert wanted <= set(metrics), name
+        for metric, figure in metrics.items():
+            assert set(figure) == {"value", "low", "high", "n", "unit"}, (name, metric)
+            if figure["value"] is not None and figure["low"] is not None:
+                assert figure["low"] <= figure["value"] <= figure["high"], (name, metric)
+    assert rows["base"]["kl"]["value"] is None, "the base model is asked in another style: no KL against SFT"
+    assert rows["sft"]["helpful_win_vs_sft"]["value"] == 0.5, "SFT against itself is a tie everywhere"
+    assert rows["always_refuse"]["violation"]["value"] == 0.0
+    assert (smoke_run / results["latest"] / "config.json").is_file()
+    assert (smoke_run / "report.html").is_file()
+
+
+def test_trap_09_a_batch_in_minibatches_is_so_many_optimizer_steps(smoke_run: Path) -> None:
+    history = json.loads((smoke_run / "v2_ppo" / "history.json").read_text())
+    steps = [row["optimizer_steps"] for row in history if "optimizer_steps" in row]
+    assert steps == [32 // 8] * 3
+
+
+def test_trap_21_no_held_out_prompt_is_in_what_trained(smoke_run: Path) -> None:
+    """Read from the finished run: no evaluation prompt among demonstrations, preferences, rejection samples or prompts."""
+    data = smoke_run / "data"
+
+    def prompts(path: Path) -> set[str]:
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        turns = [row.get("prompt") or [m for m in row["messages"] if m["role"] != "assistant"] for row in rows]
+        return {json.dumps([(m["role"], m["content"]) for m in messages if m["role"] != "assistant"]) for messages in turns}
+
+    held_out = prompts(data / "prompts_eval.jsonl")
+    trained = [data / "sft.jsonl", data / "prompts_train.jsonl", *smoke_run.glob("*_preferences/*.jsonl"), *smoke_run.glob("*_rejection/samples.jsonl")]
+    assert len(trained) == 8
+    for path in trained:
+        assert not held_out & prompts(path), path
+
+
+def test_times_and_memory_stand_apart_from_hashed_payload(smoke_run: Path) -> None:
+    stages = json.loads((smoke_run / "timings.json").read_text())["stages"]
+    assert {row["stage"] for row in stages} >= {"data", "tokenizer", "base", "sft", "v1_rejection", "v2_ppo", "eval/sft"}
+    assert all(row["seconds"] > 0 and row["peak_bytes"] > 10**7 for row in stages)
