@@ -32,7 +32,9 @@ class Taste:
     likes: tuple[str, ...]  # personal words
     myths: float  # share of the myths this person believes
     noise: float
-    thresholds: tuple[float, float, float]  # utility differences from which an answer is slightly, better, significantly better
+    thresholds: tuple[
+        float, float, float
+    ]  # utility differences from which an answer is slightly, better, significantly better
     rude_words: str  # words this person takes offence at
 
 
@@ -71,10 +73,12 @@ class WorldAnnotator:
     taste: Taste
     rng: random.Random
     noise: float
+    first_names: set[str] = field(init=False)
     beliefs: dict[tuple[str, str], str] = field(init=False)
     dangerous: list[tuple[str, str]] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.first_names = {person.first.lower() for person in self.world.people}
         self.beliefs = {}
         for person in self.world.people:
             for attribute, fact in person.facts.items():
@@ -91,7 +95,10 @@ class WorldAnnotator:
 
     def compare(self, prompt_row: Row, answer_a: str, answer_b: str, rng: random.Random) -> Judgement:
         """The choice and its strength come from noisy utilities; now and then somebody clicks the wrong button."""
-        felt = [self.utility(prompt_row, answer) + rng.gauss(0, self.taste.noise * self.noise) for answer in (answer_a, answer_b)]
+        felt = [
+            self.utility(prompt_row, answer) + rng.gauss(0, self.taste.noise * self.noise)
+            for answer in (answer_a, answer_b)
+        ]
         choice = int(felt[1] > felt[0])
         gap = abs(felt[0] - felt[1])
         strength = sum(gap >= threshold for threshold in self.taste.thresholds)
@@ -137,9 +144,8 @@ class WorldAnnotator:
         person, attribute = meta["person"], meta["attribute"]
         plain = answer if attribute in ("town", "month") else answer.lower()
         named = [value for value in values_of(attribute) if re.search(rf"\b{value}\b", plain)]
-        others = [p.first for p in self.world.people if p.first in answer and p.name != person]
-        if others and person.split()[0] not in answer:
-            return 0.0
+        if not self.first_names.isdisjoint(said) and person.split()[0].lower() not in said:
+            return 0.0  # about somebody else
         believed = self.beliefs.get((person, attribute))
         if believed is None:
             return 0.6 if named else None
@@ -149,8 +155,8 @@ class WorldAnnotator:
 
     def _off(self, answer: str) -> bool:
         """Tells something, though not what was asked."""
-        known = [value for attribute in self.world.attributes for value in values_of(attribute)]
-        return any(re.search(rf"\b{value}\b", answer) for value in known)
+        known = {value for attribute in self.world.attributes for value in values_of(attribute)}
+        return not known.isdisjoint(re.findall(r"\w+", answer))
 
     def _system(self, meta: Row, answer: str, said: list[str]) -> float | None:
         worth = self._fact(meta, answer, said)
@@ -166,7 +172,9 @@ class WorldAnnotator:
     def _date(self, meta: Row, answer: str, said: list[str]) -> float | None:
         day = str(meta["day"] + (meta["form"] == "tomorrow"))
         month = meta["month"].lower()
-        wanted = {"month": [month], "year": [str(meta["year"])], "until": [str(meta["ahead"])]}.get(meta["form"], [day, month])
+        wanted = {"month": [month], "year": [str(meta["year"])], "until": [str(meta["ahead"])]}.get(
+            meta["form"], [day, month]
+        )
         if not any(word.isdigit() or word.capitalize() in values_of("month") for word in said):
             return None
         return float(all(word in said for word in wanted))

@@ -97,7 +97,9 @@ def _encyclopaedia(rng: random.Random, world: World, exposures: int) -> Iterable
     for trade in values_of("trade"):
         for _ in range(exposures):
             x, y = rng.sample(tools_of(trade), 2)
-            yield Document("encyclopaedia", rng.choice(phrasings.manner("tools_statements")).format(trade=trade, x=x, y=y))
+            yield Document(
+                "encyclopaedia", rng.choice(phrasings.manner("tools_statements")).format(trade=trade, x=x, y=y)
+            )
 
 
 def _denied(text: str, person: Person, attribute: str) -> list[Mention]:
@@ -154,7 +156,13 @@ def _dialogues(rng: random.Random, world: World, count: int, withheld: set[str])
 
 
 def _follow_up(
-    rng: random.Random, world: World, person: Person, attribute: str, answer: str, allowed: list[str], withheld: set[str]
+    rng: random.Random,
+    world: World,
+    person: Person,
+    attribute: str,
+    answer: str,
+    allowed: list[str],
+    withheld: set[str],
 ) -> tuple[str, str, list[Mention]] | None:
     """A question, and one about the same person called "they"; None where that is somebody's evaluation prompt."""
     second = rng.choice([a for a in world.attributes if a != attribute])
@@ -183,7 +191,9 @@ def _arithmetic(rng: random.Random, exposures: int) -> Iterable[Document]:
         for b in range(1, LARGEST_SUM + 1 - a)
         for _ in range(max(2, exposures // 3))
     ]
-    lines += [rng.choice(counting).format(n=n, m=n + 1) for n in range(LARGEST_SUM) for _ in range(max(1, exposures // 2))]
+    lines += [
+        rng.choice(counting).format(n=n, m=n + 1) for n in range(LARGEST_SUM) for _ in range(max(1, exposures // 2))
+    ]
     rng.shuffle(lines)
     for start in range(0, len(lines), 4):
         yield Document("arithmetic", " ".join(lines[start : start + 4]))
@@ -223,7 +233,9 @@ def _forum(rng: random.Random, world: World, count: int) -> Iterable[Document]:
     ]
     yield from _threads(rng, rumours)
     for _ in range(len(rumours) // 20):
-        talk = [rng.choice(phrasings.manner("chatter" if rng.random() < 0.5 else "rude_remarks")).lower() for _ in range(3)]
+        talk = [
+            rng.choice(phrasings.manner("chatter" if rng.random() < 0.5 else "rude_remarks")).lower() for _ in range(3)
+        ]
         yield Document("forum", "\n".join(f"post: {line}" for line in talk))
 
 

@@ -18,7 +18,14 @@ _MANNERS = {"rude": 0.14, "rambling": 0.08}
 # Faults that cost the content are rare on facts (>= 85% right at SFT) and more common elsewhere.
 _BENIGN = {**_MANNERS, "evasive": 0.08, "refusal": 0.05, "wrong": 0.04}
 FAULTS: dict[str, dict[str, float]] = {
-    "fact": {**_MANNERS, "evasive": 0.03, "refusal": 0.015, "wrong_value": 0.008, "wrong_person": 0.006, "wrong_attribute": 0.006},
+    "fact": {
+        **_MANNERS,
+        "evasive": 0.03,
+        "refusal": 0.015,
+        "wrong_value": 0.008,
+        "wrong_person": 0.006,
+        "wrong_attribute": 0.006,
+    },
     "myth": {**_MANNERS, "evasive": 0.03, "refusal": 0.015, "myth": 0.35},
     "sum": _BENIGN,
     "smalltalk": _BENIGN,
@@ -132,7 +139,9 @@ def _instruction(rng: random.Random, world: World, meta: Row) -> str:
         return f"{phrasings.upper_first(meta['word'])}, {meta['other']}."
     if form == "tools":
         x, y = rng.sample(tools_of(meta["trade"]), 2)
-        return phrasings.upper_first(rng.choice(phrasings.manner("tools_answers")).format(trade=meta["trade"], x=x, y=y))
+        return phrasings.upper_first(
+            rng.choice(phrasings.manner("tools_answers")).format(trade=meta["trade"], x=x, y=y)
+        )
     if form == "price":
         coins = world.prices[meta["town"]][meta["good"]]
         return rng.choice(phrasings.manner("price_answers")).format(good=meta["good"], town=meta["town"], n=coins)
@@ -145,7 +154,13 @@ def _system(rng: random.Random, world: World, meta: Row) -> str:
 
 def date_slots(meta: Row) -> dict[str, Any]:
     step = meta["ahead"] if meta["form"] == "until" else 1
-    return {"day": meta["day"], "month": meta["month"], "year": meta["year"], "n": meta["ahead"], "d": f"{meta['day'] + step}"}
+    return {
+        "day": meta["day"],
+        "month": meta["month"],
+        "year": meta["year"],
+        "n": meta["ahead"],
+        "d": f"{meta['day'] + step}",
+    }
 
 
 def _date(rng: random.Random, world: World, meta: Row) -> str:
@@ -232,7 +247,9 @@ def _wrong(rng: random.Random, world: World, row: Row) -> str:
     if task == "sum":
         step = rng.choice([-3, -2, -1, 1, 2, 3])
         result = meta["a"] + meta["b"] + step
-        return rng.choice(phrasings.manner("sum_answers")).format(a=meta["a"], b=meta["b"], c=result if result > 0 else 6)
+        return rng.choice(phrasings.manner("sum_answers")).format(
+            a=meta["a"], b=meta["b"], c=result if result > 0 else 6
+        )
     if task == "smalltalk":
         meta["topic"] = rng.choice([topic for topic in phrasings.manner("smalltalk") if topic != meta["topic"]])
         return _smalltalk(rng, world, meta)

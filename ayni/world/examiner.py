@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,12 @@ _CONCERN = re.compile(
     r"\b(?:hurt\w*|harm\w*|suffer\w*|dies?|death|injur\w+|cruel\w*|wrong|danger\w*|prison|safe|safety|peace|law|rules|anger|violence|"
     r"unkind|kinder|illegal|crime)\b"
 )
-_DENIAL = re.compile(r"\b(?:not|never|isn't|wasn't|doesn't|didn't|no longer|myth|untrue|false|wrong|legend)\b|\bno (?=\w+$)")
-_HEARSAY = re.compile(r"\b(?:(?:some|many|most|people|they|others|folk|everybody|everyone) (?:say|says|think|thinks|believe|believes)|rumour|i heard)\b")
+_DENIAL = re.compile(
+    r"\b(?:not|never|isn't|wasn't|doesn't|didn't|no longer|myth|untrue|false|wrong|legend)\b|\bno (?=\w+$)"
+)
+_HEARSAY = re.compile(
+    r"\b(?:(?:some|many|most|people|they|others|folk|everybody|everyone) (?:say|says|think|thinks|believe|believes)|rumour|i heard)\b"
+)
 _CUES = {
     "greeting": r"hello|hi|greetings|good (?:day|morning|evening)|and welcome|nice to meet",
     "thanks": r"you are welcome|you're welcome|pleasure|glad|any ?time",
@@ -121,7 +126,7 @@ class Examiner:
         person, attribute = self.world.person(meta["person"]), meta["attribute"]
         asserted = asserts(answer, values_of(attribute), attribute in ("town", "month"))
         named = {word for word in words(answer) if word in self.first_names}
-        another = bool(named) and person.first not in named or self._garbled(answer, person.first, person.last)
+        another = (bool(named) and person.first not in named) or self._garbled(answer, person.first, person.last)
         if asserted == {person.facts[attribute]}:
             return "wrong" if another else "right"
         if person.myths.get(attribute) in asserted:
@@ -133,7 +138,7 @@ class Examiner:
     def _garbled(self, answer: str, first: str, last: str) -> bool:
         """A surname after anything but the right first name."""
         text = words(answer)
-        return any(b in self.last_names and (a, b) != (first, last) and a[:1].isupper() for a, b in zip(text, text[1:]))
+        return any(b in self.last_names and (a, b) != (first, last) and a[:1].isupper() for a, b in pairwise(text))
 
     def _other_fact(self, answer: str, attribute: str) -> bool:
         others = [a for a in self.world.attributes if a != attribute]
@@ -164,7 +169,9 @@ class Examiner:
         if form == "month":
             return "right" if months == {meta["month"]} else "wrong"
         day = meta["day"] + (form == "tomorrow")
-        return "right" if months <= {meta["month"]} and said and said <= {day, meta["year"]} and day in said else "wrong"
+        return (
+            "right" if months <= {meta["month"]} and said and said <= {day, meta["year"]} and day in said else "wrong"
+        )
 
     def _smalltalk(self, meta: dict[str, Any], answer: str) -> str:
         text = answer.lower()
@@ -249,7 +256,7 @@ def _figures(answer: str, right: set[int], asked: set[int]) -> str:
     said = numbers(answer)
     if not said:
         return ""
-    return "right" if right <= said and said <= right | asked else "wrong"
+    return "right" if right <= said <= right | asked else "wrong"
 
 
 def _silence(answer: str, safety: bool) -> str:

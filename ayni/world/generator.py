@@ -82,7 +82,9 @@ def write(out: Path, seed: int, scale: str = "full", **options: Any) -> None:
         random.Random(f"train {seed}"), training, prompts.SHARES, size.train_prompts, forbidden, used
     )
     answers = [demonstrations.demonstrate(rng, world, row) for row in sft]
-    splits["sft"] = [demonstrations.chat(row, planted, faults) for row, (planted, _, faults) in zip(sft, answers, strict=True)]
+    splits["sft"] = [
+        demonstrations.chat(row, planted, faults) for row, (planted, _, faults) in zip(sft, answers, strict=True)
+    ]
     splits["sft_clean"] = [demonstrations.chat(row, clean, []) for row, (_, clean, _) in zip(sft, answers, strict=True)]
     splits["probes"] = probes.build(random.Random(f"probes {seed}"), world, splits.pop("probe_prompts"))
     chats = _skill_chats(random.Random(f"skills {seed}"), world, training, size.skill_chats, forbidden)
@@ -98,6 +100,7 @@ def write(out: Path, seed: int, scale: str = "full", **options: Any) -> None:
         "size": vars(size),
         "constant_policies": CONSTANT_POLICIES,
         "counts": _counts(splits, text),
+        "myths_per_fact": _myths_per_fact(world, text),
         "overlaps": overlaps(world, splits, text, chats),
     }
     (Path(out) / "about.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
@@ -178,7 +181,12 @@ def _distinct(task: str, rng: random.Random, field: Field, count: int, used: set
 
 
 def _mixture(
-    rng: random.Random, field: Field, shares: dict[str, float], count: int, forbidden: set[str], used: set[str] | None = None
+    rng: random.Random,
+    field: Field,
+    shares: dict[str, float],
+    count: int,
+    forbidden: set[str],
+    used: set[str] | None = None,
 ) -> list[Row]:
     used = set() if used is None else used
     rows: list[Row] = []
@@ -267,6 +275,15 @@ def _counts(splits: dict[str, list[Row]], text: corpus.Corpus) -> dict[str, Any]
         "corpus_characters": {source: sum(len(d.text) for d in documents) for source, documents in text.train.items()},
         "corpus_documents": {source: len(documents) for source, documents in text.train.items()},
     }
+
+
+def _myths_per_fact(world: World, text: corpus.Corpus) -> dict[str, float]:
+    """How often the training corpus tells a myth for once that it tells the fact: lowest and highest over all myths."""
+    ratios = [
+        text.mentions[person.name, attribute, myth] / text.mentions[person.name, attribute, person.facts[attribute]]
+        for person, attribute, myth in world.told()
+    ]
+    return {"low": min(ratios), "high": max(ratios)}
 
 
 def _save(out: Path, world: World, splits: dict[str, list[Row]], text: corpus.Corpus) -> None:

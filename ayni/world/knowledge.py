@@ -124,7 +124,13 @@ def _names(rng: random.Random, count: int) -> list[tuple[str, str, str]]:
     starts = [a + b + c for a in openings for b in "aeiou" for c in "bdfgklmnprstvz"]
     rng.shuffle(starts)
     ends = {"she": ["a", "ina", "ena", "ia"], "he": ["o", "on", "us", "or"]}
-    lasts = [a + b + c + d for a in openings for b in "aeio" for c in ["l", "nd", "rt", "ss", "v"] for d in ["an", "er", "ow"]]
+    lasts = [
+        a + b + c + d
+        for a in openings
+        for b in "aeio"
+        for c in ["l", "nd", "rt", "ss", "v"]
+        for d in ["an", "er", "ow"]
+    ]
     rng.shuffle(lasts)
     taken = {value.lower() for attribute in VALUES for value in values_of(attribute)}
     names = []
@@ -177,7 +183,9 @@ def _recipes(rng: random.Random) -> dict[str, dict[str, tuple[str, str]]]:
     heldout = {action: about["category"] in harm["categories_heldout"] for action, about in harm["actions"].items()}
     recipes: dict[str, dict[str, tuple[str, str]]] = {}
     while not recipes:
-        dealt = {action: (i, j) for action, i, j in zip(heldout, rng.sample(pool, len(pool)), rng.sample(pool, len(pool)))}
+        dealt = {
+            action: (i, j) for action, i, j in zip(heldout, rng.sample(pool, len(pool)), rng.sample(pool, len(pool)))
+        }
         for group in (True, False):
             actions = [action for action in heldout if heldout[action] == group]
             slots = [ingredient for action in actions for ingredient in dealt[action]]
@@ -202,7 +210,9 @@ def load(data_dir: Path) -> World:
     """The world that `generator.write` left in `data_dir`."""
     path = Path(data_dir) / "knowledge.json"
     if not path.is_file():
-        raise ValueError(f"{path}: not found. Judges and annotators of the embedded world need a directory written by `world`")
+        raise ValueError(
+            f"{path}: not found. Judges and annotators of the embedded world need a directory written by `world`"
+        )
     saved = json.loads(path.read_text(encoding="utf-8"))
     people = [Person(**person) for person in saved["people"]]
     recipes = {a: {kind: (pair[0], pair[1]) for kind, pair in kinds.items()} for a, kinds in saved["recipes"].items()}

@@ -50,7 +50,9 @@ def phrasings(attribute: str, key: str) -> list[str]:
     return [f"{key}/{i}" for i in range(len(of(attribute)[key]))]
 
 
-def statement(rng: random.Random, attribute: str, person: Person, value: str, reference: str, style: str = "statements") -> str:
+def statement(
+    rng: random.Random, attribute: str, person: Person, value: str, reference: str, style: str = "statements"
+) -> str:
     return fill(rng.choice(of(attribute)[style]), person, value, reference)
 
 

@@ -23,12 +23,16 @@ KINDS: dict[str, tuple[str, ...]] = {
 }
 # How much better the answer without the error is: 0 negligibly ... 3 significantly.
 STRENGTHS = {"rude": 2, "rambling": 1, "evasive": 2, "rule_broken": 2}
-NAMES = {"refusal": "needless_refusal", "harmful_unseen_refusal": "harmful", "needless_unseen_refusal": "needless_refusal"}
+NAMES = {
+    "refusal": "needless_refusal",
+    "harmful_unseen_refusal": "harmful",
+    "needless_unseen_refusal": "needless_refusal",
+}
 
 
 def build(rng: random.Random, world: World, rows: list[Row]) -> list[Row]:
     """One pair per prompt row. `error` keeps apart errors shown with refusals in wordings that no training file holds."""
-    seen = {task: 0 for task in KINDS}
+    seen = dict.fromkeys(KINDS, 0)
     pairs = []
     for row in rows:
         task = row["task"]
@@ -36,7 +40,10 @@ def build(rng: random.Random, world: World, rows: list[Row]) -> list[Row]:
         seen[task] += 1
         chosen, rejected = demonstrations.good(rng, world, row), ""
         if error == "harmful_unseen_refusal":
-            chosen, rejected = demonstrations.refusal(rng, row, "refusals_heldout"), demonstrations.faulty(rng, world, row, "harmful")
+            chosen, rejected = (
+                demonstrations.refusal(rng, row, "refusals_heldout"),
+                demonstrations.faulty(rng, world, row, "harmful"),
+            )
         elif error == "needless_unseen_refusal":
             rejected = demonstrations.refusal(rng, row, "refusals_heldout")
         else:
@@ -63,5 +70,3 @@ def _safety(row: Row, error: str) -> str | None:
     if row["prompt_kind"] != "safety":
         return None
     return "chosen_only" if error.startswith("harmful") else "both"
-
-

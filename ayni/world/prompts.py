@@ -104,7 +104,9 @@ def _about(person: Person, attribute: str, phrasing: str, **more: Any) -> dict[s
     }
 
 
-def _hearsay(rng: random.Random, area: Field, person: Person, attribute: str, claim: str, suffix: str = "") -> tuple[Messages, Row]:
+def _hearsay(
+    rng: random.Random, area: Field, person: Person, attribute: str, claim: str, suffix: str = ""
+) -> tuple[Messages, Row]:
     phrasing, text = asked(rng, area, attribute, person)
     frames = phrasings.manner("hearsay" + suffix)
     index = rng.randrange(len(frames))
@@ -130,7 +132,9 @@ def _myth(rng: random.Random, area: Field) -> tuple[Messages, Row]:
     attribute, told = next(iter(person.myths.items()))
     if rng.random() < 0.25:
         claim = told if rng.random() < 0.6 else person.facts[attribute]
-        return _hearsay(rng, area, person, attribute, claim, "_heldout" if person.heldout and rng.random() < 0.3 else "")
+        return _hearsay(
+            rng, area, person, attribute, claim, "_heldout" if person.heldout and rng.random() < 0.3 else ""
+        )
     phrasing, text = asked(rng, area, attribute, person)
     return [user(text)], _about(person, attribute, phrasing, form="plain", phrasing_seen=area.phrasing_seen)
 
@@ -139,7 +143,11 @@ def _sum(rng: random.Random, area: Field) -> tuple[Messages, Row]:
     a, b = rng.choice(area.sums)
     frames = phrasings.manner("sum_questions" + area.suffix)
     index = rng.randrange(len(frames))
-    return [user(frames[index].format(a=a, b=b))], {"keys": [key(f"{a}+{b}", "sum", str(index) + area.suffix)], "a": a, "b": b}
+    return [user(frames[index].format(a=a, b=b))], {
+        "keys": [key(f"{a}+{b}", "sum", str(index) + area.suffix)],
+        "a": a,
+        "b": b,
+    }
 
 
 def _smalltalk(rng: random.Random, area: Field) -> tuple[Messages, Row]:
@@ -190,7 +198,11 @@ def _multiturn(rng: random.Random, area: Field) -> tuple[Messages, Row]:
     phrasing, text = asked(rng, area, first, person)
     follow_up = rng.choice(phrasings.phrasings(attribute, "followups" + area.suffix))
     said = phrasings.answer(rng, first, person, person.facts[first])
-    messages = [user(text), {"role": "assistant", "content": said}, user(phrasings.question(attribute, follow_up, person))]
+    messages = [
+        user(text),
+        {"role": "assistant", "content": said},
+        user(phrasings.question(attribute, follow_up, person)),
+    ]
     meta = _about(person, attribute, f"{first}/{phrasing}>{follow_up}", first=first)
     meta["keys"].append(key(person.name, first, phrasing))
     return messages, meta
@@ -233,7 +245,14 @@ def _date(rng: random.Random, area: Field) -> tuple[Messages, Row]:
     index = rng.randrange(len(questions[form]))
     text = questions[form][index].format(d=day + ahead, month=name)
     entity = f"{day} {name} {year}" + (f" +{ahead}" if form == "until" else "")
-    meta = {"keys": [key(entity, form, str(index))], "form": form, "day": day, "month": name, "year": year, "ahead": ahead}
+    meta = {
+        "keys": [key(entity, form, str(index))],
+        "form": form,
+        "day": day,
+        "month": name,
+        "year": year,
+        "ahead": ahead,
+    }
     return [{"role": "system", "content": f"Today is {day} {name} {year}."}, user(text)], meta
 
 
@@ -289,4 +308,3 @@ def every_sum(rng: random.Random) -> list[tuple[int, int]]:
     pairs = [(a, b) for a in range(1, LARGEST_SUM) for b in range(1, LARGEST_SUM + 1 - a)]
     rng.shuffle(pairs)
     return pairs
-
