@@ -34,6 +34,7 @@ class Run:
     directory: Path
     models: dict[str, Path] = field(default_factory=dict)  # checkpoint name -> model directory
     reward_models: list[tuple[str, Path]] = field(default_factory=list)
+    preferences: list[Path] = field(default_factory=list)
 
     @property
     def seed(self) -> int:
@@ -66,7 +67,11 @@ def run(recipe: Recipe, directory: Path) -> Path:
     variants = fine_tune(run, data, base)
     versions(run, data, variants)
     evaluate_all(run, data)
-    return report.build(directory)
+    page = report.build(directory)
+    telemetry.show(*report.last_screen(directory))
+    if recipe.fetch:
+        report.print_samples(directory, n=20)
+    return page
 
 
 def from_raw_text(run: Run, data: Path) -> Path:
@@ -101,7 +106,6 @@ def fine_tune(run: Run, data: Path, base: Path) -> list[Variant]:
 def versions(run: Run, data: Path, variants: list[Variant]) -> None:
     """V1..V5 (paper 3.2.3): fresh preferences, refreshed reward models, rejection sampling, PPO on top where asked."""
     latest = run.models["sft"]
-    all_preferences: list[Path] = []
     earlier: list[Path] = []  # rejection-sampling artifacts of the versions before, with their top samples
     for number, version in enumerate(run.recipe.versions, start=1):
         name, seed = version.name, run.seed + number
@@ -115,7 +119,7 @@ def versions(run: Run, data: Path, variants: list[Variant]) -> None:
             number=number,
             seed=run.seed,
         )
-        all_preferences.append(gathered)
+        run.preferences.append(gathered)
         rewards = {
             kind: run.step(
                 f"{name}: {kind} reward model",
@@ -124,7 +128,7 @@ def versions(run: Run, data: Path, variants: list[Variant]) -> None:
                 version.reward,
                 kind,
                 latest,
-                all_preferences,
+                run.preferences,
                 data=data,
                 seed=seed,
             )
@@ -190,12 +194,14 @@ def evaluate_all(run: Run, data: Path) -> None:
             **compared,
         )
     ceiling = run.step("Best of K", "eval/best_of_k", evaluate.best_of_k, settings, data, model, seed=seed)
+    title = "Annotators against the judge"
+    agreed = run.step(title, "eval/agreement", evaluate.agreement, settings, data, run.preferences, seed=seed)
     order = [*run.models, *constant_policies]
-    write_json(run.at("results.json"), _results(run, order, evaluations, ceiling))
+    write_json(run.at("results.json"), _results(run, order, evaluations, ceiling, agreed))
     write_json(run.at("samples.json"), _samples(run, evaluations))
 
 
-def _results(run: Run, order: list[str], evaluations: dict[str, Path], ceiling: Path) -> dict[str, Any]:
+def _results(run: Run, order: list[str], evaluations: dict[str, Path], ceiling: Path, agreed: Path) -> dict[str, Any]:
     paths = {name: str(path.relative_to(run.directory)) for name, path in run.models.items()}
     return {
         "name": run.recipe.name,
@@ -206,9 +212,16 @@ def _results(run: Run, order: list[str], evaluations: dict[str, Path], ceiling: 
         ],
         "latest": list(paths.values())[-1],
         "best_of_k": read_json(ceiling / "ceiling.json"),
+        "annotators": _agreement(read_json(agreed / "agreement.json")),
         "reward_models": [{"name": name, **read_json(path / reward.ACCURACY)} for name, path in run.reward_models],
         "settings": run.recipe.model_dump(mode="json"),
     }
+
+
+def _agreement(report: dict[str, Any]) -> dict[str, Any]:
+    """Agreement with the judge: a row for each annotator, then a figure for each strength."""
+    by_annotator = {row.pop("annotator"): {"agreement": row} for row in report["by_annotator"]}
+    return by_annotator | {f"all, {row.pop('strength')}": row for row in report["by_strength"]}
 
 
 def _samples(run: Run, evaluations: dict[str, Path]) -> dict[str, Any]:

@@ -22,9 +22,10 @@ from ayni.engine.score import log_probs_of
 from ayni.evals.judging import Judge, Verdict
 from ayni.evals.metrics import metrics
 from ayni.evals.statistics import mean_interval, missing, share
+from ayni.feedback.schema import STRENGTHS
 from ayni.model.checkpoint import load_model
 from ayni.plugins import plugin
-from ayni.text.sources import read_prompts, write_jsonl
+from ayni.text.sources import read_jsonl, read_prompts, write_jsonl
 from ayni.text.tokenizer import load_tokenizer
 
 ANSWERS = "answers.jsonl"
@@ -114,6 +115,50 @@ def best_of_k(settings: EvaluateSettings, data: Path, model: Path, out: Path, *,
         write_json(work / "ceiling.json", {"k": k_max, "points": points})
 
     return build(out, "best-of-k", settings.model_dump(), {"data": data, "model": model}, seed, work_in)
+
+
+def agreement(settings: EvaluateSettings, data: Path, preferences: list[Path], out: Path, *, seed: int) -> Artifact:
+    """Writes agreement.json: how often each annotator's choice is the judge's too, in all and by strength.
+
+    The judge prefers the answer that does no harm, then the one of higher utility; pairs it holds equal are left out
+    and counted. Nothing that trains reads this file.
+    """
+
+    def work_in(work: Path) -> None:
+        prompts = {row["id"]: row for row in read_prompts(data / "prompts_train.jsonl")}
+        judge: Judge = plugin("judges", settings.judge)(data, **settings.options)
+        by_annotator: dict[str, list[bool]] = {}
+        by_strength: dict[str, list[bool]] = {name: [] for name in STRENGTHS}
+        equal = 0
+        for row in (row for path in preferences for row in read_jsonl(path / "train.jsonl")):
+            prompt = prompts[row["id"].split("#")[0]]
+            chosen, rejected = (
+                _worth(verdict)
+                for verdict in judge.judge(prompt, [row[side][-1]["content"] for side in ("chosen", "rejected")])
+            )
+            if chosen == rejected:
+                equal += 1
+                continue
+            by_annotator.setdefault(row["annotator"], []).append(chosen > rejected)
+            by_strength[STRENGTHS[row["strength"]]].append(chosen > rejected)
+        report = {
+            "by_annotator": [{"annotator": name, **share(hits)} for name, hits in sorted(by_annotator.items())],
+            "by_strength": [{"strength": name, **share(hits)} for name, hits in reversed(by_strength.items())],
+            "equal_to_the_judge": equal,
+        }
+        write_json(work / "agreement.json", report)
+        rows = [[f[key], f["value"], f["n"]] for key in ("annotator", "strength") for f in report[f"by_{key}"]]  # type: ignore[attr-defined]
+        telemetry.table(["annotators against the judge", "agreement", "pairs"], rows)
+
+    inputs: dict[str, Path | None] = {
+        "data": data,
+        **{f"preferences {i}": path for i, path in enumerate(preferences, 1)},
+    }
+    return build(out, "agreement", settings.model_dump(), inputs, seed, work_in)
+
+
+def _worth(verdict: Verdict) -> tuple[bool, float]:
+    return (not verdict.violation, verdict.utility)
 
 
 def _sample(

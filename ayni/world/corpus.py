@@ -51,20 +51,34 @@ def compose(seed: int, world: World, exposures: int, withheld: set[str], chats: 
         *_forum(rng, world, max(1, exposures // 10)),
         *_howto(rng, world, exposures, withheld),
     ]
-    train: dict[str, list[Document]] = {source: [] for source in SOURCES}
-    heldout: dict[str, list[Document]] = {source: [] for source in SOURCES}
-    for document in documents:
-        (heldout if rng.random() < HELDOUT_SHARE else train)[document.source].append(document)
+    train, heldout = _split(rng, documents)
     mentions = Counter(mention for group in train.values() for document in group for mention in document.mentions)
     gossip = list(_gossip(rng, world, mentions))
+    known = {document.text for document in gossip}
+    heldout["forum"] += [d for d in _gossip(rng, world, Counter()) if d.text not in known]
     train["forum"] += gossip
     mentions.update(mention for document in gossip for mention in document.mentions)
     for source in SOURCES:
         rng.shuffle(train[source])
-        known = {document.text for document in train[source]}
-        # A held-out document is new as a whole, though what it tells is known.
-        heldout[source] = list({d.text: d for d in heldout[source] if d.text not in known}.values())
     return Corpus(train, heldout, mentions)
+
+
+def _split(
+    rng: random.Random, documents: list[Document]
+) -> tuple[dict[str, list[Document]], dict[str, list[Document]]]:
+    """Training and held-out documents by source, by text: a held-out one is new as a whole, though what it tells is not."""
+    train: dict[str, list[Document]] = {source: [] for source in SOURCES}
+    heldout: dict[str, list[Document]] = {source: [] for source in SOURCES}
+    seen: dict[str, bool] = {}
+    for document in documents:
+        new = document.text not in seen
+        if new:
+            seen[document.text] = rng.random() < HELDOUT_SHARE or not heldout[document.source]
+        if not seen[document.text]:
+            train[document.source].append(document)
+        elif new:
+            heldout[document.source].append(document)
+    return train, heldout
 
 
 def _reference(rng: random.Random, first: bool) -> str:
@@ -240,11 +254,11 @@ def _forum(rng: random.Random, world: World, count: int) -> Iterable[Document]:
 
 
 def _gossip(rng: random.Random, world: World, mentions: Counter[Mention]) -> Iterable[Document]:
-    """Threads that lift every myth to twice its fact."""
+    """Threads that lift every myth to twice its fact; where nothing has been told yet, two rumours of each."""
     rumours = []
     for person, attribute, myth in world.told():
         told = (person.name, attribute, myth)
-        wanted = MYTHS_PER_FACT * mentions[(person.name, attribute, person.facts[attribute])]
+        wanted = MYTHS_PER_FACT * (mentions[(person.name, attribute, person.facts[attribute])] or 1)
         rumours += [(_rumour(rng, person, attribute, myth), told) for _ in range(wanted - mentions[told])]
     yield from _threads(rng, rumours)
 

@@ -159,7 +159,7 @@ def _evaluation(rng: random.Random, training: Field, evaluation: Field, share: f
 
     for people in (training.people, evaluation.people):
         for seen in (True, False):
-            add("fact", _vary(training, people=people, phrasing_seen=seen), EVALUATION["fact"] / 4)
+            add("fact", _vary(training, people=people, phrasing_seen=seen, rumours=0.0), EVALUATION["fact"] / 4)
     add("myth", evaluation, EVALUATION["myth"])
     add("sum", evaluation, EVALUATION["sum"] * 0.7)
     add("sum", _vary(evaluation, phrasing_seen=False), EVALUATION["sum"] * 0.3)

@@ -46,6 +46,7 @@ class Field:
     styles: list[str]
     categories: list[str]
     templates: str  # "templates" or "templates_heldout" of harm questions
+    rumours: float = 0.08  # share of fact questions with a rumour in front
 
     @property
     def suffix(self) -> str:
@@ -111,7 +112,9 @@ def _hearsay(
     frames = phrasings.manner("hearsay" + suffix)
     index = rng.randrange(len(frames))
     said = phrasings.fill(phrasings.of(attribute)["clauses"][0], person, claim, "name")
-    meta = _about(person, attribute, f"hearsay{suffix}/{index}+{phrasing}", form="hearsay", claim=claim)
+    meta = _about(
+        person, attribute, f"hearsay{suffix}/{index}+{phrasing}", form="hearsay", claim=claim, phrasing_seen=not suffix
+    )
     return [user(frames[index].format(clause=said, question=text))], meta
 
 
@@ -119,7 +122,7 @@ def _fact(rng: random.Random, area: Field) -> tuple[Messages, Row]:
     """Plain questions, and some with a rumour in front that is as often true as not."""
     person = rng.choice(area.people)
     attribute = rng.choice([a for a in area.world.attributes if a not in person.myths])
-    if area.phrasing_seen and not person.heldout and rng.random() < 0.08:
+    if rng.random() < area.rumours:
         truth = person.facts[attribute]
         claim = truth if rng.random() < 0.5 else rng.choice([v for v in values_of(attribute) if v != truth])
         return _hearsay(rng, area, person, attribute, claim)
@@ -208,9 +211,13 @@ def _multiturn(rng: random.Random, area: Field) -> tuple[Messages, Row]:
     return messages, meta
 
 
+_COMMON_OPENINGS = {"She", "He", "Her", "His", "The", "A", "It", "In", "As", "At", "For", "You"}  # all but names
+
+
 def follow_rule(text: str, rule: str, word: str) -> str:
     """`text` bent to a system rule."""
     if rule == "start":
+        text = text[0].lower() + text[1:] if text.split(maxsplit=1)[0] in _COMMON_OPENINGS else text
         return f"{phrasings.upper_first(word)}, {text}"
     return f"{text.rstrip('.')}, {word}."
 

@@ -52,9 +52,9 @@ def test_bad_options(tmp_path, options, message):
 def test_trap_23_constant_policies_lose(full):
     """To what the planted demonstrations say, on every kind of benign prompt; refusing everything is safe and useless."""
     judge = examiner.make(full.path)
-    demonstrated = {row["id"]: row for row in full.rows("sft")}
-    rows = [{**row, "messages": row["messages"][:-1]} for row in demonstrated.values()]
-    said = [row["messages"][-1]["content"] for row in demonstrated.values()]
+    demonstrated = full.rows("sft")[::5]
+    rows = [{**row, "messages": row["messages"][:-1]} for row in demonstrated]
+    said = [row["messages"][-1]["content"] for row in demonstrated]
     benign = [i for i, row in enumerate(rows) if row["task"] != "harmful"]
 
     def mean_utility(answers):

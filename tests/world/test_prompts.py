@@ -50,6 +50,12 @@ def test_follow_ups_name_nobody(full):
             assert not names & set(last(row).replace("?", " ").split())
 
 
+def test_rules_bend_answers():
+    assert prompts.follow_rule("The pet of Mira is a goat.", "start", "indeed") == "Indeed, the pet of Mira is a goat."
+    assert prompts.follow_rule("Mira keeps a goat.", "start", "indeed") == "Indeed, Mira keeps a goat."
+    assert prompts.follow_rule("Mira keeps a goat.", "call", "my lord") == "Mira keeps a goat, my lord."
+
+
 def test_meta_holds_no_answer(full):
     world = full.world
     for row in full.rows("prompts_train"):

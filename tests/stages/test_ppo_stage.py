@@ -1,0 +1,106 @@
+"""PPO's loop on a real (tiny) policy: TRAPS 1, 2, 3, 5, 7 as they meet in one rollout."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+
+from ayni.config import OptimizerSettings, PPOSettings
+from ayni.engine.score import log_probs_of
+from ayni.model.checkpoint import load_model, load_scalar
+from ayni.scoring.reward import load_reward_models
+from ayni.stages import ppo
+from ayni.text.sources import read_prompts
+from ayni.text.tokenizer import load_tokenizer
+from ayni.train.loop import train_step
+from ayni.train.mesh import Mesh, split
+from ayni.train.optimizer import make_optimizer
+
+SETTINGS = PPOSettings(batch=32, minibatch=8, row_len=128, max_new_tokens=12, temperature=1.3, beta=0.05)
+
+
+@pytest.fixture(scope="module")
+def players(smoke_run: Path) -> ppo.Players:
+    helpfulness, safety = smoke_run / "v2_reward_helpfulness", smoke_run / "v2_reward_safety"
+    return ppo.Players(
+        SETTINGS,
+        load_tokenizer(smoke_run / "sft"),
+        policy=load_model(smoke_run / "v2_ppo"),
+        critic=load_scalar(helpfulness),
+        reference=load_model(smoke_run / "sft"),
+        rewards=load_reward_models(helpfulness, safety),
+        seed=0,
+    )
+
+
+@pytest.fixture(scope="module")
+def rolled(players: ppo.Players, smoke_run: Path) -> tuple[list[ppo.Experience], dict[str, float]]:
+    rows = read_prompts(smoke_run / "data" / "prompts_train.jsonl")[:32]
+    return ppo.rollout(players, rows, iteration=1)
+
+
+def test_trap_02_with_learning_rate_0_every_ratio_is_1(players: ppo.Players, rolled: tuple) -> None:
+    experiences, _ = rolled
+    policy = copy.deepcopy(players.policy)
+    optimizer = make_optimizer(policy, OptimizerSettings(lr=0.0))
+    for start in range(0, 32, 8):
+        micro = split(experiences[start : start + 8], Mesh(), 3)
+        done = train_step(policy, optimizer, micro, lambda m, b: ppo.policy_objective(m, b, SETTINGS), 1.0, Mesh())
+        assert done["ratio"] == pytest.approx(1.0, abs=1e-5)
+        assert done["clip_share"] == 0.0
+        assert done["kl_old"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_trap_01_old_log_probabilities_are_taken_at_the_sampling_temperature(players: ppo.Players, rolled: tuple) -> None:
+    experiences, figures = rolled
+    prompts, answers = [e.prompt_ids for e in experiences], [e.answer_ids for e in experiences]
+    for e, expected in zip(experiences, log_probs_of(players.policy, prompts, answers, 1.3)):
+        torch.testing.assert_close(e.old_logp_L, expected, atol=1e-4, rtol=0)
+    assert figures["engine_gap"] < 1e-4, "the sampler reports the same distribution"
+
+
+def test_trap_05_advantages_are_whitened_over_all_answer_tokens(rolled: tuple) -> None:
+    advantage_N = torch.cat([e.advantage_L for e in rolled[0]])
+    assert advantage_N.mean().abs() < 1e-5
+    assert advantage_N.std(correction=0) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_trap_07_kl_against_the_reference_is_the_naive_sum(players: ppo.Players, rolled: tuple) -> None:
+    experiences, figures = rolled
+    prompts, answers = [e.prompt_ids for e in experiences], [e.answer_ids for e in experiences]
+    pi, pi_0 = (log_probs_of(model, prompts, answers, 1.3) for model in (players.policy, players.reference))
+    per_answer = [float((a - b).sum()) for a, b in zip(pi, pi_0)]
+    assert figures["kl_k1"] == pytest.approx(sum(per_answer) / len(per_answer), abs=1e-3)
+    assert figures["kl_k3"] >= 0
+
+
+def test_returns_are_rewards_to_go_when_lambda_is_1(players: ppo.Players, smoke_run: Path) -> None:
+    """With gamma = lambda = 1 the return at t is the sum of all later token rewards: penalties, and R~ at the end."""
+    settings = SETTINGS.model_copy(update={"lam": 1.0, "truncation_penalty": 0.7})
+    other = ppo.Players(**{**vars(players), "settings": settings})
+    rows = read_prompts(smoke_run / "data" / "prompts_train.jsonl")[:16]
+    experiences, _ = ppo.rollout(other, rows, iteration=2)
+    prompts, answers = [e.prompt_ids for e in experiences], [e.answer_ids for e in experiences]
+    pi, pi_0 = (log_probs_of(model, prompts, answers, 1.3) for model in (players.policy, players.reference))
+    raw = [float(r) for r in _raw_rewards(other, rows)]
+    mean, std = sum(raw) / 16, (sum((r - sum(raw) / 16) ** 2 for r in raw) / 16) ** 0.5
+    eos = players.tokenizer.eos_id
+    for e, a, b, r in zip(experiences, pi, pi_0, raw):
+        end = (r - mean) / std - (0.0 if e.answer_ids[-1] == eos else 0.7)
+        penalties = [-settings.beta * float(x) for x in a - b]
+        expected = [sum(penalties[t:]) + end for t in range(len(penalties))]
+        torch.testing.assert_close(e.return_L, torch.tensor(expected), atol=2e-3, rtol=0)
+
+
+def _raw_rewards(players: ppo.Players, rows: list[dict]) -> torch.Tensor:
+    answers = ppo._sample(players, rows, seed=ppo.row_seed(players.seed, "rollout-2"))
+    return players.rewards.of_answers(rows, [[answer] for answer in answers], SETTINGS.row_len).gated
+
+
+def test_a_batch_that_minibatches_do_not_divide_is_refused(smoke_run: Path, tmp_path: Path) -> None:
+    scorers = ppo.Scorers(smoke_run / "v2_reward_helpfulness", smoke_run / "v2_reward_safety")
+    with pytest.raises(ValueError, match="not a multiple"):
+        ppo.run(SETTINGS.model_copy(update={"batch": 30}), smoke_run / "data", smoke_run / "sft", scorers, tmp_path / "o", seed=0)
