@@ -90,13 +90,23 @@ def _digest(value: Any) -> str:
 
 def content_hash(path: Path) -> str:
     """The identity of an input: a published artifact's own hash, or the hash of a file's or folder's bytes."""
-    if (path / MANIFEST).is_file():
+    if is_artifact(path):
         return read_manifest(path)["hash"]
     if path.is_file():
         return file_hash(path)
     if path.is_dir():
-        return _digest({str(file.relative_to(path)): file_hash(file) for file in _payload(path)})
+        return _digest(
+            {str(file.relative_to(path)): file_hash(file) for file in sorted(path.rglob("*")) if file.is_file()}
+        )
     raise ValueError(f"{path}: no such file or directory")
+
+
+def is_artifact(path: Path) -> bool:
+    """True for a directory that this module published; a user's folder may hold a manifest.json of its own."""
+    if not (path / MANIFEST).is_file():
+        return False
+    manifest = read_json(path / MANIFEST)
+    return isinstance(manifest, dict) and "fingerprint" in manifest
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
@@ -111,7 +121,7 @@ def fingerprint(stage: str, settings: Any, inputs: Mapping[str, Path | None], se
 
 def published(out: Path, wanted: str) -> Artifact | None:
     """The artifact at `out` if it is whole and was built with this fingerprint."""
-    if not (out / MANIFEST).is_file():
+    if not is_artifact(out):
         return None
     manifest = read_manifest(out)
     whole = all(
@@ -141,6 +151,9 @@ def building(
         yield work
         return
     out.parent.mkdir(parents=True, exist_ok=True)
+    retired = _retired(out)
+    if retired.exists() and not out.exists():  # killed between the two renames of a replacement
+        retired.rename(out)
     free = shutil.disk_usage(out.parent).free
     if free < MIN_FREE_BYTES:
         raise ValueError(
@@ -210,7 +223,7 @@ def _publish(
     (work / FINGERPRINT).unlink()
     _fsync_directory(work)
     if out.exists():  # an artifact of other settings: replaced as a whole
-        retired = out.with_name(f".{out.name}.old")
+        retired = _retired(out)
         shutil.rmtree(retired, ignore_errors=True)
         out.rename(retired)
         work.rename(out)
@@ -218,6 +231,10 @@ def _publish(
     else:
         work.rename(out)
     _fsync_directory(out.parent)
+
+
+def _retired(out: Path) -> Path:
+    return out.with_name(f".{out.name}.old")
 
 
 def _fsync_directory(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -11,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import typer
 import yaml
 from pydantic import BaseModel, ValidationError
+from safetensors import SafetensorError
 
 from ayni.config import (
     EvaluateSettings,
@@ -42,15 +44,16 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any other setting of the stage, e.g. --set row_len=512."),
 ]
-Device = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
+Device = Annotated[Literal["cpu", "cuda"], typer.Option("--device", help="Where to train.")]
 S = TypeVar("S", bound=BaseModel)
 
 
 def main() -> None:
     """Runs the command line; a mistake a user can make ends in one message on standard error and exit code 2."""
+    signal.signal(signal.SIGINT, _stopped)
     try:
         app()
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, SafetensorError) as error:
         _fail(str(error))
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -60,9 +63,12 @@ def main() -> None:
         if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)):
             _fail(f"{error.filename}: {error.strerror}")
         raise
-    except KeyboardInterrupt:
-        print("\nstopped; run the same command again to go on from the last saved state", file=sys.stderr)
-        os._exit(130)
+
+
+def _stopped(*_: object) -> None:
+    """Ctrl-C. Whatever stands on disk stands whole, so there is nothing to clear up."""
+    print("\nstopped; run the same command again to go on from the last saved state", file=sys.stderr)
+    os._exit(130)
 
 
 def _fail(message: str) -> None:
@@ -82,8 +88,13 @@ def _settings(kind: type[S], values: dict[str, Any], lr: float | None, assignmen
         inner = merged
         *outer, last = key.split(".")
         for name in outer:
-            inner = inner.setdefault(name, {})
-        inner[last] = yaml.safe_load(text)
+            inner = inner.setdefault(name, {}) if isinstance(inner, dict) else inner
+        if not isinstance(inner, dict):
+            raise ValueError(f"--set {assignment}: {key.rpartition('.')[0]} has no settings inside")
+        try:
+            inner[last] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ValueError(f"--set {assignment}: the value is not valid YAML") from None
     if "optimizer" in merged and isinstance(merged["optimizer"], dict):
         default = kind.model_fields["optimizer"].default
         assert isinstance(default, OptimizerSettings)
@@ -217,11 +228,13 @@ def reward(
 def rejection(
     model: ModelDir,
     helpfulness: Annotated[Path, typer.Option(help="Helpfulness reward model.")],
-    safety: Annotated[Path, typer.Option(help="Safety reward model (with its gate.json).")],
     data: Annotated[
         Path, typer.Option("--data", help="Prompts: rows with `messages` ending in a user's turn, or `prompt`.")
     ],
     out: Out,
+    safety: Annotated[
+        Path | None, typer.Option(help="Safety reward model (with its gate.json); without one there is no gate.")
+    ] = None,
     start: Annotated[Path | None, typer.Option(help="Model to fine-tune; default: --model.")] = None,
     k: Annotated[int | None, typer.Option("--k", help="Answers per prompt.")] = None,
     prompts: Annotated[int | None, typer.Option(help="How many prompts.")] = None,
@@ -229,7 +242,6 @@ def rejection(
     lr: Lr = None,
     seed: Seed = 0,
     set_: Set = None,
-    device: Device = "cpu",
 ) -> None:
     """Rejection sampling: fine-tune on the best of K answers by the reward models (paper 3.2.3)."""
     from ayni.scoring.reward import Scorers
@@ -247,7 +259,6 @@ def rejection(
         out,
         version=1,
         seed=seed,
-        device=device,
     )
     _done(
         out,
@@ -262,24 +273,25 @@ def rejection(
 def ppo(
     model: ModelDir,
     helpfulness: Annotated[Path, typer.Option(help="Helpfulness reward model; the critic starts from it.")],
-    safety: Annotated[Path, typer.Option(help="Safety reward model (with its gate.json).")],
     data: Annotated[
         Path, typer.Option("--data", help="Prompts: rows with `messages` ending in a user's turn, or `prompt`.")
     ],
     out: Out,
+    safety: Annotated[
+        Path | None, typer.Option(help="Safety reward model (with its gate.json); without one there is no gate.")
+    ] = None,
     iterations: Annotated[int | None, typer.Option(help="Rollouts (paper: 200-400).")] = None,
     beta: Annotated[float | None, typer.Option(help="KL coefficient (paper: 0.01 or 0.005).")] = None,
     lr: Lr = None,
     seed: Seed = 0,
     set_: Set = None,
-    device: Device = "cpu",
 ) -> None:
     """PPO with the gated, whitened reward and the KL penalty (paper 3.2.3)."""
     from ayni.scoring.reward import Scorers
     from ayni.stages import ppo as stage
 
     settings = _settings(PPOSettings, {"iterations": iterations, "beta": beta}, lr, set_)
-    stage.run(settings, data, model, Scorers(helpfulness, safety), out, seed=seed, device=device)
+    stage.run(settings, data, model, Scorers(helpfulness, safety), out, seed=seed)
     _done(out, f"ayni chat {out}")
 
 

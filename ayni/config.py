@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Count = Annotated[int, Field(ge=1)]
+Length = Annotated[int, Field(ge=8)]  # in tokens
+Share = Annotated[float, Field(ge=0, lt=1)]
+Temperature = Annotated[float, Field(gt=0, le=10)]
 
 
 class Settings(BaseModel):
@@ -77,13 +82,18 @@ class OptimizerSettings(Settings):
 
 
 class FitSettings(Settings):
-    """What every gradient-descent stage shares. A batch is counted in packed rows of `row_len` tokens."""
+    """What every gradient-descent stage shares."""
 
-    row_len: int = 256  # tokens
-    batch_rows: int = 16
-    micro_rows: int | None = None  # rows per forward and backward pass; None: the whole batch at once
-    save_every: int = 200  # optimizer steps between training checkpoints
+    row_len: Length = 256  # tokens of a packed row, and of the longest sequence
+    save_every: Count = 200  # optimizer steps between training checkpoints
+    micro_rows: Count | None = None  # rows (reward models: pairs) of a forward and backward pass; None: the whole batch
     optimizer: OptimizerSettings = OptimizerSettings()
+
+
+class RowSettings(FitSettings):
+    """A batch is counted in packed rows of `row_len` tokens."""
+
+    batch_rows: Count = 16
 
 
 class FetchSettings(Settings):
@@ -109,13 +119,21 @@ class ShardSettings(Settings):
     upsample: dict[str, float] = {}
 
 
-class PretrainSettings(FitSettings):
+class PretrainSettings(RowSettings):
     """Paper 2.2: AdamW, cosine to 10%, a fixed token budget (2T there), 2,000 warm-up steps, 4M tokens a batch."""
 
     preset: str | None = "tiny"
     model: dict[str, Any] = {}  # overrides of the preset's fields
-    tokens: int = 4_000_000
-    eval_every: int = 100  # steps between held-out perplexities
+    tokens: Count = 4_000_000
+    eval_every: Count = 100  # steps between held-out perplexities
+
+    @model_validator(mode="after")
+    def _known_architecture(self) -> PretrainSettings:
+        if self.row_len > self.architecture(2048).max_seq_len:
+            raise ValueError(
+                f"row_len {self.row_len} exceeds the model's max_seq_len {self.architecture(2048).max_seq_len}"
+            )
+        return self
 
     def architecture(self, vocab_size: int) -> ModelSettings:
         if self.preset is not None and self.preset not in PRESETS:
@@ -124,19 +142,19 @@ class PretrainSettings(FitSettings):
         return ModelSettings(**{**base, **self.model, "vocab_size": vocab_size})
 
 
-class SFTSettings(FitSettings):
+class SFTSettings(RowSettings):
     """Paper 3.1: 2 epochs, batch 64, cosine from 2e-5, weight decay 0.1, loss on answer tokens only."""
 
-    epochs: int = 2
+    epochs: Count = 2
 
 
 class PreferenceSettings(Settings):
     """Paper 3.2.1: two answers from two different model variants at varied temperature, a choice and a strength."""
 
-    pairs: int = 1000
-    temperatures: list[float] = [0.7, 1.0]
-    max_new_tokens: int = 48
-    held_out: float = 0.1  # share kept back for reward-model accuracy (1,000 of each weekly batch there)
+    pairs: Count = 1000
+    temperatures: list[Temperature] = [0.7, 1.0]
+    max_new_tokens: Count = 48
+    held_out: Share = 0.1  # share kept back for reward-model accuracy (1,000 of each weekly batch there)
     annotators: str = "world"
     options: dict[str, Any] = {}
 
@@ -148,24 +166,26 @@ class RewardSettings(FitSettings):
     parts: 1.0); safety model: all safety pairs plus this share of helpfulness pairs (90/10: 0.1).
     """
 
-    epochs: int = 1
-    batch_pairs: int = 64
+    epochs: Count = 1
+    batch_pairs: Count = 64
     margin: Literal["none", "small", "large"] = "small"
     safety_weight: float = 0.5  # of the auxiliary loss; paper silent
-    lm_weight: float = 0.0  # of a next-token loss on chosen answers that keeps the body a language model; paper silent
-    helpfulness_exchange: float = 1.0
-    safety_exchange: float = 0.1
-    gate_precision: float = 0.89  # of "unsafe" at the gate's threshold, on held-out pairs; the paper's figure
+    likelihood: bool = (
+        False  # helpfulness only: add the chat model's mean log-probability; paper silent, see scoring/reward.py
+    )
+    helpfulness_exchange: Annotated[float, Field(ge=0)] = 1.0
+    safety_exchange: Share = 0.1
+    gate_precision: Share = 0.89  # of "unsafe" at the gate's threshold, on held-out pairs; the paper's figure
 
 
-class RejectionSettings(FitSettings):
+class RejectionSettings(RowSettings):
     """Paper 3.2.3: K answers a prompt from the latest model, the best by reward is the next fine-tuning target."""
 
-    k: int = 8
-    prompts: int = 1000
-    temperature: float = 1.0
-    max_new_tokens: int = 48
-    epochs: int = 2
+    k: Count = 8
+    prompts: Count = 1000
+    temperature: Temperature = 1.0
+    max_new_tokens: Count = 48
+    epochs: Count = 2
     start: Literal["sft", "latest"] = "sft"  # ambiguous in the paper; see docs/decisions.md
     carry_over_from: int = 4  # from this version on, top samples of all earlier versions join (V4 there)
 
@@ -173,13 +193,13 @@ class RejectionSettings(FitSettings):
 class PPOSettings(Settings):
     """Paper 3.2.3: batch 512 in minibatches of 64 (8 optimizer steps), clip 0.2, beta 0.01, constant LR 1e-6 there."""
 
-    iterations: int = 20
-    batch: int = 512  # prompts an iteration, one answer each
-    minibatch: int = 64
-    row_len: int = 256
-    micro_rows: int | None = None
-    temperature: float = 1.0
-    max_new_tokens: int = 48
+    iterations: Count = 20
+    batch: Count = 512  # prompts an iteration, one answer each
+    minibatch: Count = 64
+    row_len: Length = 256
+    micro_rows: Count | None = None
+    temperature: Temperature = 1.0
+    max_new_tokens: Count = 48
     beta: float = 0.01
     clip: float = 0.2
     gamma: float = 1.0
@@ -188,10 +208,10 @@ class PPOSettings(Settings):
     truncation: Literal["penalise", "bootstrap"] = "penalise"  # of answers cut by length; paper silent
     truncation_penalty: float = 1.0  # subtracted from the whitened reward
     critic_warmup: int = 1  # iterations in which only the critic learns; paper silent
-    eval_every: int = 5  # iterations between held-out rewards
-    patience: int = 3  # evaluations without a better held-out reward before it stops early
+    eval_every: Count = 5  # iterations between held-out rewards
+    patience: Count = 3  # evaluations without a better held-out reward before it stops early
     max_kl: float = 10.0  # held-out summed KL at which it stops early
-    save_every: int = 5
+    save_every: Count = 5
     optimizer: OptimizerSettings = OptimizerSettings(lr=1e-6, schedule="constant")
     critic_optimizer: OptimizerSettings = OptimizerSettings(lr=1e-5, schedule="constant")
 
@@ -211,12 +231,12 @@ class EvaluateSettings(Settings):
 
     judge: str = "world"
     options: dict[str, Any] = {}
-    temperature: float = 0.7
-    max_new_tokens: int = 48
-    kl_prompts: int = 200  # answers at T 1 over which KL against SFT is averaged
-    best_of_k: list[int] = [1, 2, 4, 8]
-    best_of_prompts: int = 200
-    samples: int = 24  # shown side by side in the report
+    temperature: Temperature = 0.7
+    max_new_tokens: Count = 48
+    kl_prompts: Count = 200  # answers at T 1 over which KL against SFT is averaged
+    best_of_k: list[Count] = [1, 2, 4, 8]
+    best_of_prompts: Count = 200
+    samples: Count = 24  # shown side by side in the report
 
 
 class Recipe(Settings):
@@ -224,7 +244,7 @@ class Recipe(Settings):
 
     name: str
     seed: int = 0
-    threads: int | None = None  # None: PyTorch's own choice; results are equal for equal thread counts
+    threads: Count | None = None  # None: PyTorch's own choice; results are equal for equal thread counts
     data: DataSettings
     fetch: FetchSettings | None = None
     tokenizer: TokenizerSettings = TokenizerSettings()

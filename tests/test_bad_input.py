@@ -53,8 +53,12 @@ def test_other_mistakes_in_a_recipe(fails: Fails, tmp_path: Path, before: str, a
 
 def test_missing_recipe_and_missing_data(fails: Fails, smoke_run: Path, tmp_path: Path) -> None:
     assert "no such recipe" in fails("run", tmp_path / "none.yaml")
-    assert "none.jsonl" in fails("sft", "--model", smoke_run / "base", "--data", tmp_path / "none.jsonl", "--out", tmp_path / "o")
-    assert str(tmp_path / "none") in fails("sft", "--model", tmp_path / "none", "--data", write(tmp_path / "c.jsonl", GOOD), "--out", tmp_path / "o")
+    assert "none.jsonl" in fails(
+        "sft", "--model", smoke_run / "base", "--data", tmp_path / "none.jsonl", "--out", tmp_path / "o"
+    )
+    assert str(tmp_path / "none") in fails(
+        "sft", "--model", tmp_path / "none", "--data", write(tmp_path / "c.jsonl", GOOD), "--out", tmp_path / "o"
+    )
     assert not (tmp_path / "o").exists()
 
 
@@ -115,14 +119,18 @@ def test_a_full_disk_publishes_nothing_and_loses_nothing(smoke_run: Path, tmp_pa
     """The largest file a process may write stands in for the disk's end: the system refuses the write just the same."""
     chats = write(tmp_path / "chats.jsonl", GOOD)
     command = f"ulimit -f 20; trap '' XFSZ; exec {sys.executable} -m ayni sft --model {smoke_run}/base --data {chats} --out {tmp_path}/o"
-    done = subprocess.run(["bash", "-c", command], env=environment(), capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        ["bash", "-c", command], env=environment(), capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert "disk" in done.stderr
     assert not (tmp_path / "o").exists()
 
 
-def test_nan_loss_stops_the_run_and_names_the_last_good_checkpoint(fails: Fails, smoke_run: Path, tmp_path: Path) -> None:
+def test_nan_loss_stops_the_run_and_names_the_last_good_checkpoint(
+    fails: Fails, smoke_run: Path, tmp_path: Path
+) -> None:
     chats = write(tmp_path / "chats.jsonl", *[GOOD] * 40)
     message = fails(
         "sft", "--model", smoke_run / "base", "--data", chats, "--out", tmp_path / "o", "--lr", "1e30",

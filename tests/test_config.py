@@ -15,9 +15,7 @@ def test_every_recipe_that_ships_is_valid_and_bears_its_files_name(path: Path) -
     assert load_recipe(path).name == path.stem
 
 
-@pytest.mark.parametrize(
-    ("preset", "billions"), [("7b", 6.738), ("13b", 13.016), ("70b", 68.977)], ids=lambda value: str(value)
-)
+@pytest.mark.parametrize(("preset", "billions"), [("7b", 6.738), ("13b", 13.016), ("70b", 68.977)], ids=str)
 def test_presets_have_the_released_models_parameter_counts(preset: str, billions: float) -> None:
     s: ModelSettings = PRESETS[preset]
     attention = 2 * s.dim * s.n_heads * s.d_head + 2 * s.dim * s.n_kv_heads * s.d_head

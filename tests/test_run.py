@@ -71,7 +71,17 @@ def test_a_finished_run_is_found_and_nothing_is_built_again(smoke_run: Path) -> 
 def test_results_hold_every_checkpoint_and_every_constant_policy(smoke_run: Path) -> None:
     results = json.loads((smoke_run / "results.json").read_text())
     rows = {row["name"]: row["metrics"] for row in results["checkpoints"]}
-    assert list(rows) == ["base", "sft", "sft_clean", "v1", "v2_rejection", "v2", "always_refuse", "always_polite", "always_long"]
+    assert list(rows) == [
+        "base",
+        "sft",
+        "sft_clean",
+        "v1",
+        "v2_rejection",
+        "v2",
+        "always_refuse",
+        "always_polite",
+        "always_long",
+    ]
     wanted = {
         "facts_right", "truthful", "helpful_win_vs_sft", "correct_win_vs_sft", "violation", "false_refusal", "toxicity", "mean_tokens", "kl",
     }  # fmt: skip
@@ -101,10 +111,17 @@ def test_trap_21_no_held_out_prompt_is_in_what_trained(smoke_run: Path) -> None:
     def prompts(path: Path) -> set[str]:
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         turns = [row.get("prompt") or [m for m in row["messages"] if m["role"] != "assistant"] for row in rows]
-        return {json.dumps([(m["role"], m["content"]) for m in messages if m["role"] != "assistant"]) for messages in turns}
+        return {
+            json.dumps([(m["role"], m["content"]) for m in messages if m["role"] != "assistant"]) for messages in turns
+        }
 
     held_out = prompts(data / "prompts_eval.jsonl")
-    trained = [data / "sft.jsonl", data / "prompts_train.jsonl", *smoke_run.glob("*_preferences/*.jsonl"), *smoke_run.glob("*_rejection/samples.jsonl")]
+    trained = [
+        data / "sft.jsonl",
+        data / "prompts_train.jsonl",
+        *smoke_run.glob("*_preferences/*.jsonl"),
+        *smoke_run.glob("*_rejection/samples.jsonl"),
+    ]
     assert len(trained) == 8
     for path in trained:
         assert not held_out & prompts(path), path
@@ -112,5 +129,13 @@ def test_trap_21_no_held_out_prompt_is_in_what_trained(smoke_run: Path) -> None:
 
 def test_times_and_memory_stand_apart_from_hashed_payload(smoke_run: Path) -> None:
     stages = json.loads((smoke_run / "timings.json").read_text())["stages"]
-    assert {row["stage"] for row in stages} >= {"data", "tokenizer", "base", "sft", "v1_rejection", "v2_ppo", "eval/sft"}
+    assert {row["stage"] for row in stages} >= {
+        "data",
+        "tokenizer",
+        "base",
+        "sft",
+        "v1_rejection",
+        "v2_ppo",
+        "eval/sft",
+    }
     assert all(row["seconds"] > 0 and row["peak_bytes"] > 10**7 for row in stages)

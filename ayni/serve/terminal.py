@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -88,8 +89,12 @@ def talk(chat: Chat, lines: TextIO, out: TextIO) -> None:
             else:
                 chat.messages.append({"role": "user", "content": line})
             print("ayni: ", end="", flush=True, file=out)
-            for piece in chat.answer():
-                print(_plain(piece), end="", flush=True, file=out)
+            try:
+                for piece in chat.answer():
+                    print(_plain(piece), end="", flush=True, file=out)
+            except KeyboardInterrupt:  # Ctrl-C stops the answer, not the chat
+                chat.messages.pop()
+                print(" [stopped; your message was taken back]", end="", file=out)
             print(file=out)
         except ValueError as error:
             if chat.messages and chat.messages[-1]["role"] == "user":
@@ -144,4 +149,8 @@ def chat_in_terminal(path: Path, system: str | None, temperature: float, max_new
     chat = Chat(find_model(path), temperature, max_new_tokens, seed)
     if system:
         chat.messages = [{"role": "system", "content": system}]
-    talk(chat, sys.stdin, sys.stdout)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        talk(chat, sys.stdin, sys.stdout)
+    except KeyboardInterrupt:
+        print()

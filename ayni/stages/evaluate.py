@@ -56,7 +56,8 @@ def run(
         rows = read_prompts(data / "prompts_eval.jsonl")
         judge: Judge = plugin("judges", settings.judge)(data, **settings.options)
         if constant is not None:
-            texts, lengths = [constant] * len(rows), [len(constant.split())] * len(rows)
+            assert sft is not None, "a constant answer is counted in the SFT model's tokens"
+            texts, lengths = [constant] * len(rows), [len(load_tokenizer(sft).encode(constant)) + 1] * len(rows)
         else:
             assert model is not None, "an evaluation needs a model or a constant answer"
             answers = _sample(settings, model, rows, name, seed, style)
@@ -64,7 +65,9 @@ def run(
         verdicts = [judge.judge(row, [text])[0] for row, text in zip(rows, texts)]
         against = verdicts if sft_evaluation is None else read_verdicts(sft_evaluation)
         figures = metrics(rows, verdicts, against, lengths, texts)
-        figures["kl"] = missing("nats")
+        figures["kl"] = (
+            missing("nats") if sft is not None else {"value": 0.0, "low": 0.0, "high": 0.0, "n": 0, "unit": "nats"}
+        )
         if model is not None and sft is not None and style == "chat":
             figures["kl"] = _kl(settings, model, sft, rows, name, seed)
         write_jsonl(

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from ayni import telemetry
-from ayni.artifacts import Artifact, build, read_json, write_json
-from ayni.config import EvaluateSettings, RewardSettings
+from ayni.artifacts import Artifact, build, write_json
+from ayni.config import EvaluateSettings
 from ayni.engine.answers import sample_answers
 from ayni.engine.engine import Engine
 from ayni.engine.score import log_probs_of, scores_of
 from ayni.evals.statistics import mean_interval, share
 from ayni.feedback.schema import STRENGTHS
-from ayni.model.checkpoint import load_model, load_scalar
+from ayni.model.checkpoint import is_scalar, load_model, load_scalar
 from ayni.scoring.overlap import rouge_l
 from ayni.text.dialogue import encode_chat, encode_prompt
 from ayni.text.sources import read_chats, read_preferences, write_jsonl
@@ -27,14 +27,14 @@ from ayni.text.tokenizer import load_tokenizer
 
 def run(settings: EvaluateSettings, model: Path, data: Path, out: Path, *, seed: int) -> Artifact:
     """Writes results.json (one checkpoint) and, for a language model, answers.jsonl."""
-    is_reward_model = "LlamaForSequenceClassification" in read_json(model / "config.json").get("architectures", [])
+    is_reward_model = is_scalar(model)
 
     def work_in(work: Path) -> None:
         figures = _rank(model, data) if is_reward_model else _answer(settings, model, data, work, seed)
         write_json(
             work / "results.json",
             {
-                "checkpoints": [{"name": model.name, "path": str(model), "metrics": figures}],
+                "checkpoints": [{"name": model.name, "path": None, "metrics": figures}],
                 "settings": settings.model_dump(),
             },
         )
@@ -47,7 +47,7 @@ def run(settings: EvaluateSettings, model: Path, data: Path, out: Path, *, seed:
 def _rank(model: Path, data: Path) -> dict[str, Any]:
     """Share of pairs whose chosen answer scores higher, in all and by strength (Table 8)."""
     tokenizer, scalar = load_tokenizer(model), load_scalar(model)
-    rows, row_len = read_preferences(data), RewardSettings().row_len
+    rows, row_len = read_preferences(data), scalar.settings.max_seq_len
     sides = [
         [encode_chat(tokenizer, row["prompt"] + row[side])[0][-row_len:] for row in rows]
         for side in ("chosen", "rejected")

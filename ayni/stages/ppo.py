@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import os
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -72,14 +73,14 @@ class Players:
     seed: int
 
 
-def run(
-    settings: PPOSettings, prompts: Path, model: Path, scorers: Scorers, out: Path, *, seed: int, device: str = "cpu"
-) -> Artifact:
+def run(settings: PPOSettings, prompts: Path, model: Path, scorers: Scorers, out: Path, *, seed: int) -> Artifact:
     """Writes the policy of the best held-out reward as a `LlamaForCausalLM` directory, and history.json.
 
     `prompts`: a data directory (prompts_train.jsonl, and prompts_dev.jsonl for held-out rewards), or a file of prompts
     of which a tenth is then held out.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("ppo runs in one process so far: start it without torchrun")
     if settings.batch % settings.minibatch:
         raise ValueError(f"ppo: batch {settings.batch} is not a multiple of minibatch {settings.minibatch}")
 
@@ -91,10 +92,10 @@ def run(
             policy=load_model(model),
             critic=load_scalar(scorers.helpfulness),
             reference=load_model(model),
-            rewards=load_reward_models(scorers.helpfulness, scorers.safety),
+            rewards=load_reward_models(scorers),
             seed=seed,
         )
-        best, history = learn(players, *_prompts(prompts, seed), work, Mesh(device=torch.device(device)))
+        best, history = learn(players, *_prompts(prompts, seed), work, Mesh())
         save_model(best, work, tokenizer)
         write_json(work / "history.json", history)
 

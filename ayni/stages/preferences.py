@@ -1,7 +1,7 @@
 """Stage 4: preferences (paper 3.2.1). Two answers from two different model variants, a choice, a strength.
 
-For every prompt: draw two variants, sample one answer from each, ask one annotator. Fresh prompts and the latest
-models in each round keep the reward models on distribution.
+For every prompt: draw two variants, sample one answer from each, ask one annotator. Fresh answers of the latest models in
+each round keep the reward models on distribution.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ayni.text.tokenizer import load_tokenizer
 
 @dataclass(frozen=True)
 class Variant:
-    """A model that answers: two of a pair always differ in `model`, and mostly in temperature too."""
+    """A model that answers: the two of a pair differ in `model`; each has a temperature of its own."""
 
     name: str
     model: Path
@@ -52,7 +52,7 @@ def run(
         annotators: list[Annotator] = plugin("annotators", settings.annotators)(data, seed=seed, **settings.options)
         pairs = [rng.sample(range(len(variants)), 2) for _ in rows]
         temperatures = [[rng.choice(settings.temperatures) for _ in range(2)] for _ in rows]
-        answers = _answers(settings, rows, variants, pairs, temperatures, seed + number)
+        answers = _answers(settings, rows, variants, pairs, temperatures, row_seed(seed, f"preferences {number}"))
 
         kept: list[dict[str, Any]] = []
         dropped = Counter[str]()
@@ -73,15 +73,20 @@ def run(
             raise ValueError(
                 f"only {len(kept)} of {len(rows)} pairs could be kept ({dict(dropped)}): the variants answer alike; raise `temperatures` or `pairs`"
             )
-        held_out = set(rng.sample(range(len(kept)), max(1, round(settings.held_out * len(kept)))))
-        write_jsonl(work / "train.jsonl", (row for i, row in enumerate(kept) if i not in held_out))
-        write_jsonl(work / "held_out.jsonl", (row for i, row in enumerate(kept) if i in held_out))
-        write_json(work / "summary.json", _summary(kept, dropped, len(held_out)))
-        telemetry.say(f"{len(kept)} preferences from {len(rows)} prompts ({len(held_out)} held out)")
+        held_out = [is_held_out(row["id"], settings.held_out) for row in kept]
+        write_jsonl(work / "train.jsonl", (row for row, out_of_training in zip(kept, held_out) if not out_of_training))
+        write_jsonl(work / "held_out.jsonl", (row for row, out_of_training in zip(kept, held_out) if out_of_training))
+        write_json(work / "summary.json", _summary(kept, dropped, sum(held_out)))
+        telemetry.say(f"{len(kept)} preferences from {len(rows)} prompts ({sum(held_out)} held out)")
 
     inputs: dict[str, Path | None] = {"data": data, **{variant.name: variant.model for variant in variants}}
     stage_settings = {**settings.model_dump(), "round": number, "variants": [variant.name for variant in variants]}
     return build(out, "preferences", stage_settings, inputs, seed, work_in)
+
+
+def is_held_out(prompt_id: str, held_out: float) -> bool:
+    """Decided by the prompt, the same in all rounds: a prompt that is held out once never trains a reward model."""
+    return row_seed(0, f"held out {prompt_id.split('#', maxsplit=1)[0]}") % 10_000 < 10_000 * held_out
 
 
 def _answers(
@@ -105,7 +110,7 @@ def _answers(
                 [rows[i] for i, _ in asked],
                 temperature=[temperatures[i][side] for i, side in asked],
                 max_new_tokens=settings.max_new_tokens,
-                seed=seed + 7919 * index,
+                seed=row_seed(seed, variant.name),
                 bar=bar,
             )
             for (i, side), [answer] in zip(asked, sampled):

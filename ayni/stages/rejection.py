@@ -44,14 +44,13 @@ def run(
     *,
     version: int,
     seed: int,
-    device: str = "cpu",
 ) -> Artifact:
     """Samples from `latest`, fine-tunes `start` (or `latest`, by setting); writes a model, samples.jsonl, rewards.json.
 
     `prompts`: a file of prompt rows, or a data directory with prompts_train.jsonl. `earlier`: artifacts of this stage
     from the versions before.
     """
-    mesh = open_mesh(device)
+    mesh = open_mesh()
     begin = start if settings.start == "sft" else latest
     carried = earlier if version >= settings.carry_over_from else []
 
@@ -69,10 +68,10 @@ def run(
                 n=settings.k,
                 temperature=settings.temperature,
                 max_new_tokens=settings.max_new_tokens,
-                seed=seed,
+                seed=row_seed(seed, f"rejection {version}"),
                 bar=bar,
             )
-        models = load_reward_models(scorers.helpfulness, scorers.safety)
+        models = load_reward_models(scorers)
         reward_NK = models.of_answers(rows, answers, settings.row_len).gated.view(len(rows), settings.k)
         best = pick(rows, answers, reward_NK)
         best += [sample for artifact in carried for sample in read_jsonl(artifact / SAMPLES)]

@@ -28,7 +28,13 @@ def run(settings: SFTSettings, model: Path, chats: Path, out: Path, *, seed: int
     def work_in(work: Path) -> None:
         tokenizer, policy = load_tokenizer(model), load_model(model)
         check_vocabulary(policy.settings, tokenizer, str(model))
-        samples = [encode_chat(tokenizer, row["messages"]) for row in read_chats(chats)]
+        encoded = [encode_chat(tokenizer, row["messages"]) for row in read_chats(chats)]
+        samples = [(ids, mask) for ids, mask in encoded if len(ids) <= settings.row_len]
+        longer = len(encoded) - len(samples)
+        if not samples:
+            raise ValueError(
+                f"{chats}: every chat is longer than row_len {settings.row_len} tokens; raise it (--set row_len=...)"
+            )
         batches = PackedRows(
             samples,
             settings.row_len,
@@ -36,9 +42,9 @@ def run(settings: SFTSettings, model: Path, chats: Path, out: Path, *, seed: int
             seed,
             tokenizer.pad_id or 0,
             epochs=settings.epochs,
-            truncate="right",
         )
-        telemetry.say(f"  {len(samples)} dialogues, {len(batches)} steps")
+        left_out = f"; {longer} longer than row_len {settings.row_len} left out" if longer else ""
+        telemetry.say(f"  {len(samples)} dialogues, {len(batches)} steps{left_out}")
         fit_in(
             work,
             "SFT",

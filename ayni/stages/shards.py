@@ -18,19 +18,19 @@ def run(
 ) -> Artifact:
     """Writes train/SOURCE.npy, held_out/SOURCE.npy and mixture.json (tokens and shares of the mixture by source).
 
-    A source is a file of the corpus folder. The most factual sources are up-sampled: a source's share of the training
+    A source is a .jsonl or .parquet file of the corpus folder, a subfolder, or all its .txt files. The most factual sources are up-sampled: a source's share of the training
     tokens is its own tokens times its factor.
     """
 
     def work_in(work: Path) -> None:
         pieces = load_tokenizer(tokenizer)
-        files = text_files(corpus)
-        with telemetry.progress("tokenising", len(files), "files") as bar:
-            for file in files:
-                tokens = _write(file, work / "train" / f"{file.stem}.npy", pieces)
-                bar.advance(1, tokens=tokens)
-        for file in text_files(held_out) if held_out is not None else []:
-            _write(file, work / "held_out" / f"{file.stem}.npy", pieces)
+        found = sources_of(corpus)
+        with telemetry.progress("tokenising", sum(map(len, found.values())), "files") as bar:
+            for name, files in found.items():
+                tokens = _write(files, work / "train" / f"{name}.npy", pieces)
+                bar.advance(len(files), tokens=tokens)
+        for name, files in sources_of(held_out).items() if held_out is not None else []:
+            _write(files, work / "held_out" / f"{name}.npy", pieces)
         sources = {path.stem: [path] for path in sorted((work / "train").glob("*.npy"))}
         shares = shares_by_tokens(sources, settings.upsample)
         write_json(work / "mixture.json", {"vocab_size": pieces.vocab_size, "shares": shares})
@@ -42,9 +42,19 @@ def run(
     return build(out, "shards", settings.model_dump(), inputs, seed, work_in)
 
 
-def _write(file: Path, shard: Path, pieces: Tokenizer) -> int:
+def sources_of(corpus: Path) -> dict[str, list[Path]]:
+    """Files by source: one of each .jsonl or .parquet file and each subfolder, one of all .txt files beside them."""
+    found: dict[str, list[Path]] = {}
+    for file in text_files(corpus):
+        inside = file.relative_to(corpus).parts if corpus.is_dir() else (file.name,)
+        alone = file.name.split(".")[0] if file.suffix != ".txt" else "texts"
+        found.setdefault(inside[0] if len(inside) > 1 else alone, []).append(file)
+    return found
+
+
+def _write(files: list[Path], shard: Path, pieces: Tokenizer) -> int:
     ids = array("I")
-    for text in read_texts(file):
+    for text in (text for file in files for text in read_texts(file)):
         ids.append(pieces.bos_id)
         ids.extend(pieces.encode(text))
         ids.append(pieces.eos_id)

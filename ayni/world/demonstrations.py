@@ -38,16 +38,16 @@ FAULTS: dict[str, dict[str, float]] = {
 }
 # Shares of the demonstrations; more facts than among the RL prompts, since they carry the format.
 SHARES = {
-    "fact": 0.42,
-    "myth": 0.11,
+    "fact": 0.36,
+    "myth": 0.09,
     "sum": 0.05,
     "smalltalk": 0.05,
     "instruction": 0.08,
     "multiturn": 0.07,
     "system": 0.05,
     "date": 0.05,
-    "harmful": 0.06,
-    "borderline": 0.06,
+    "harmful": 0.10,
+    "borderline": 0.10,
 }
 POLITE_SHARE = 0.08
 DENIAL_SHARE = 0.12

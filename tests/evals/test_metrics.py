@@ -62,7 +62,9 @@ def test_violations_by_style_and_category():
             (row("borderline", "safety"), verdict(violation=None, refusal=True)),
         ]
     )
-    assert (figures["violation"]["value"], figures["violation"]["n"]) == (pytest.approx(1 / 3), 3), "held-out styles apart"
+    assert (figures["violation"]["value"], figures["violation"]["n"]) == (pytest.approx(1 / 3), 3), (
+        "held-out styles apart"
+    )
     assert (figures["violation_heldout_styles"]["value"], figures["violation_heldout_styles"]["n"]) == (1.0, 1)
     assert (figures["violation_heldout_category"]["value"], figures["violation_heldout_category"]["n"]) == (1.0, 1)
     assert figures["refusal_harmful"]["value"] == 0.25

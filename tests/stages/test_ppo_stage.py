@@ -31,7 +31,7 @@ def players(smoke_run: Path) -> ppo.Players:
         policy=load_model(smoke_run / "v2_ppo"),
         critic=load_scalar(helpfulness),
         reference=load_model(smoke_run / "sft"),
-        rewards=load_reward_models(helpfulness, safety),
+        rewards=load_reward_models(ppo.Scorers(helpfulness, safety)),
         seed=0,
     )
 
@@ -54,7 +54,9 @@ def test_trap_02_with_learning_rate_0_every_ratio_is_1(players: ppo.Players, rol
         assert done["kl_old"] == pytest.approx(0.0, abs=1e-6)
 
 
-def test_trap_01_old_log_probabilities_are_taken_at_the_sampling_temperature(players: ppo.Players, rolled: tuple) -> None:
+def test_trap_01_old_log_probabilities_are_taken_at_the_sampling_temperature(
+    players: ppo.Players, rolled: tuple
+) -> None:
     experiences, figures = rolled
     prompts, answers = [e.prompt_ids for e in experiences], [e.answer_ids for e in experiences]
     for e, expected in zip(experiences, log_probs_of(players.policy, prompts, answers, 1.3)):
@@ -103,4 +105,11 @@ def _raw_rewards(players: ppo.Players, rows: list[dict]) -> torch.Tensor:
 def test_a_batch_that_minibatches_do_not_divide_is_refused(smoke_run: Path, tmp_path: Path) -> None:
     scorers = ppo.Scorers(smoke_run / "v2_reward_helpfulness", smoke_run / "v2_reward_safety")
     with pytest.raises(ValueError, match="not a multiple"):
-        ppo.run(SETTINGS.model_copy(update={"batch": 30}), smoke_run / "data", smoke_run / "sft", scorers, tmp_path / "o", seed=0)
+        ppo.run(
+            SETTINGS.model_copy(update={"batch": 30}),
+            smoke_run / "data",
+            smoke_run / "sft",
+            scorers,
+            tmp_path / "o",
+            seed=0,
+        )

@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from torch.distributed.tensor import DTensor
+from train.small import OPTIMIZER, SETTINGS, RandomRows, small_model
 
 from ayni.model.heads import ScalarHead
 from ayni.model.transformer import Transformer
 from ayni.train.loop import fit, rows_loss
 from ayni.train.losses import whiten
 from ayni.train.mesh import all_reduce_sum, barrier, close, full_state_dict, gathered, open_mesh, shard, slice_rows
-from train.small import OPTIMIZER, SETTINGS, RandomRows, small_model
 
 
 class Stop(Exception):
