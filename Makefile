@@ -2,13 +2,18 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup demo smollm2 test test-all lint clean
+.PHONY: setup demo smollm2 lint test test-all clean
 
-# .venv is whole when its stamp is newer than what it was made from
+# A stamp is touched last: a set-up that was stopped half-way starts again.
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PIP) -e .
+	touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready
+	$(PIP) -e '.[dev]'
 	touch $@
 
 setup: $(VENV)/.ready
@@ -19,7 +24,7 @@ demo: setup
 smollm2: setup
 	$(BIN)/ayni run recipes/smollm2-135m-quick.yaml
 
-lint: setup
+lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
