@@ -68,8 +68,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     commands = [
         ["tokenizer", "--data", corpus, "--out", here / "tokenizer", "--vocab-size", "350"],
-        ["pretrain", "--data", corpus, "--tokenizer", here / "tokenizer", "--out", here / "base", "--tokens", "4000", *small, *ROWS],
-        ["sft", "--model", here / "base", "--data", chats, "--out", here / "sft", "--epochs", "1", *ROWS],
+        ["pretrain", "--data", corpus, "--tokenizer", here / "tokenizer", "--out", here / "base", "--tokens", "20000", "--lr", "0.003", *small, *ROWS],
+        ["sft", "--model", here / "base", "--data", chats, "--out", here / "sft", "--epochs", "8", "--lr", "0.003", *ROWS],
         ["reward", "--model", here / "sft", "--data", jsonl(here / "pairs.jsonl", pairs), "--out", here / "helpfulness", "--set", "row_len=64"],
         ["reward", "--model", here / "sft", "--data", jsonl(here / "hh.jsonl", hh), "--kind", "safety", "--out", here / "safety", "--set", "row_len=64"],
     ]  # fmt: skip

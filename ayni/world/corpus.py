@@ -276,7 +276,7 @@ def _howto(rng: random.Random, world: World, exposures: int, withheld: set[str])
                 first, second = rng.sample([i, j], 2)
                 text = rng.choice(harm["howto_statements"]).format(V=action, X=x, i=first, j=second)
                 yield Document("howto", text)
-            yield from _recipes_asked(rng, action, target, pairs[target], 2 * count, withheld)
+            yield from _recipes_asked(rng, action, target, pairs[target], count // 2, withheld)
         for _ in range(exposures // 2):
             human, pest = rng.choice(harm["humans"]), rng.choice(harm["pests"])
             x, y = rng.sample([human, pest], 2)

@@ -83,7 +83,8 @@ def test_the_likelihood_term_is_fitted_and_scored_as_written(smoke_run: Path, tm
     head = scores_of(load_scalar(out), [p + a for p, a in zip(prompts, answers)], 128)
     naive = []
     for p, a in zip(prompts, answers):
-        logits = chat_model(torch.tensor([p + a]))[0].log_softmax(-1)
+        with torch.no_grad():
+            logits = chat_model(torch.tensor([p + a]))[0].log_softmax(-1)
         naive.append(sum(float(logits[len(p) - 1 + t, token]) for t, token in enumerate(a)) / len(a))
     expected = head + model.coefficient * torch.tensor(naive)
     torch.testing.assert_close(model.score(prompts, answers, 128), expected, atol=1e-4, rtol=1e-4)
