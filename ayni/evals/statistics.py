@@ -30,7 +30,9 @@ def share(successes: Sequence[bool]) -> dict[str, Any]:
     scale = 1 + Z_95**2 / n
     centre = (p + Z_95**2 / (2 * n)) / scale
     half = Z_95 * math.sqrt(p * (1 - p) / n + Z_95**2 / (4 * n * n)) / scale
-    return {"value": p, "low": max(0.0, centre - half), "high": min(1.0, centre + half), "n": n, "unit": "share"}
+    # At p = 0 and p = 1 the bound equals p but for rounding.
+    low, high = min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half))
+    return {"value": p, "low": low, "high": high, "n": n, "unit": "share"}
 
 
 def mean_interval(
