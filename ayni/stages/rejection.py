@@ -20,15 +20,12 @@ from ayni.config import RejectionSettings
 from ayni.engine.answers import Answer, row_seed, sample_answers
 from ayni.engine.engine import Engine
 from ayni.model.checkpoint import load_model, save_model
-from ayni.model.transformer import Transformer
 from ayni.scoring.reward import Scorers, load_reward_models
 from ayni.text.prompts import draw_prompts
 from ayni.text.sources import read_jsonl, read_prompts, write_jsonl
 from ayni.text.tokenizer import load_tokenizer
-from ayni.train.batches import PackedRows
-from ayni.train.fitting import fit_in
-from ayni.train.loop import packed_loss
-from ayni.train.mesh import barrier, gathered, open_mesh
+from ayni.train.fitting import fine_tune
+from ayni.train.mesh import barrier, open_mesh
 
 SAMPLES = "samples.jsonl"
 
@@ -83,35 +80,18 @@ def run(
         )
 
         policy = load_model(begin)
-        samples = [
-            (
-                sample["prompt_ids"] + sample["answer_ids"],
-                [False] * len(sample["prompt_ids"]) + [True] * len(sample["answer_ids"]),
-            )
-            for sample in best
-        ]
-        batches = PackedRows(
-            samples,
-            settings.row_len,
-            settings.batch_rows,
-            seed,
-            tokenizer.pad_id or 0,
-            epochs=settings.epochs,
-            truncate="left",
-        )
-        fit_in(
+        samples = [target(sample, settings.row_len) for sample in best]
+        whole = fine_tune(
             work,
             "fine-tuning on the best",
             policy,
-            batches,
-            packed_loss,
+            samples,
             settings,
-            steps=len(batches),
-            tokens=settings.epochs * sum(len(ids) for ids, _ in samples),
+            epochs=settings.epochs,
+            pad_id=tokenizer.pad_id or 0,
             mesh=mesh,
             seed=seed,
         )
-        whole = gathered(policy, mesh, lambda: Transformer(policy.settings))
         if mesh.is_main:
             save_model(whole, work, tokenizer)
         barrier(mesh)
@@ -125,6 +105,13 @@ def run(
         **{f"earlier {i}": path for i, path in enumerate(carried, 1)},
     }
     return build(out, "rejection", {**settings.model_dump(), "version": version}, inputs, seed, work_in)
+
+
+def target(sample: dict[str, Any], row_len: int) -> tuple[list[int], list[bool]]:
+    """(ids, loss mask) of a picked answer; a prompt too long for the row loses its beginning."""
+    ids = sample["prompt_ids"] + sample["answer_ids"]
+    mask = [False] * len(sample["prompt_ids"]) + [True] * len(sample["answer_ids"])
+    return ids[-row_len:], mask[-row_len:]
 
 
 def pick(rows: list[dict[str, Any]], answers: list[list[Answer]], reward_NK: torch.Tensor) -> list[dict[str, Any]]:

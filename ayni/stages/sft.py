@@ -11,14 +11,11 @@ from ayni import telemetry
 from ayni.artifacts import Artifact, build
 from ayni.config import SFTSettings
 from ayni.model.checkpoint import check_vocabulary, load_model, save_model
-from ayni.model.transformer import Transformer
 from ayni.text.dialogue import encode_chat
 from ayni.text.sources import read_chats
 from ayni.text.tokenizer import load_tokenizer
-from ayni.train.batches import PackedRows
-from ayni.train.fitting import fit_in
-from ayni.train.loop import packed_loss
-from ayni.train.mesh import barrier, gathered, open_mesh
+from ayni.train.fitting import fine_tune
+from ayni.train.mesh import barrier, open_mesh
 
 
 def run(settings: SFTSettings, model: Path, chats: Path, out: Path, *, seed: int, device: str = "cpu") -> Artifact:
@@ -35,29 +32,19 @@ def run(settings: SFTSettings, model: Path, chats: Path, out: Path, *, seed: int
             raise ValueError(
                 f"{chats}: every chat is longer than row_len {settings.row_len} tokens; raise it (--set row_len=...)"
             )
-        batches = PackedRows(
-            samples,
-            settings.row_len,
-            settings.batch_rows,
-            seed,
-            tokenizer.pad_id or 0,
-            epochs=settings.epochs,
-        )
         left_out = f"; {longer} longer than row_len {settings.row_len} left out" if longer else ""
-        telemetry.say(f"  {len(samples)} dialogues, {len(batches)} steps{left_out}")
-        fit_in(
+        telemetry.say(f"  {len(samples)} dialogues{left_out}")
+        whole = fine_tune(
             work,
             "SFT",
             policy,
-            batches,
-            packed_loss,
+            samples,
             settings,
-            steps=len(batches),
-            tokens=settings.epochs * sum(len(ids) for ids, _ in samples),
+            epochs=settings.epochs,
+            pad_id=tokenizer.pad_id or 0,
             mesh=mesh,
             seed=seed,
         )
-        whole = gathered(policy, mesh, lambda: Transformer(policy.settings))
         if mesh.is_main:
             save_model(whole, work, tokenizer)
         barrier(mesh)

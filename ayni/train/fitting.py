@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from ayni.artifacts import LOGS, STATE
-from ayni.config import FitSettings
+from ayni.config import FitSettings, RowSettings
+from ayni.model.transformer import Transformer
 from ayni.telemetry import MetricsLog, progress
+from ayni.train.batches import PackedRows
 from ayni.train.checkpoint import resumable_step
-from ayni.train.loop import Batches, LossFunction, fit
-from ayni.train.mesh import Mesh
+from ayni.train.loop import Batches, LossFunction, fit, packed_loss
+from ayni.train.mesh import Mesh, gathered
 
 METRICS = "metrics.jsonl"
 
@@ -56,3 +58,32 @@ def fit_in(
     if log is not None:
         log.close()
     return history
+
+
+def fine_tune(
+    work: Path,
+    title: str,
+    policy: Transformer,
+    samples: Sequence[tuple[list[int], list[bool]]],
+    settings: RowSettings,
+    *,
+    epochs: int,
+    pad_id: int,
+    mesh: Mesh,
+    seed: int,
+) -> Transformer:
+    """Packs (ids, loss mask) samples into rows and trains on their answers (paper 3.1); the whole model, on every rank."""
+    batches = PackedRows(samples, settings.row_len, settings.batch_rows, seed, pad_id, epochs=epochs)
+    fit_in(
+        work,
+        title,
+        policy,
+        batches,
+        packed_loss,
+        settings,
+        steps=len(batches),
+        tokens=epochs * sum(len(ids) for ids, _ in samples),
+        mesh=mesh,
+        seed=seed,
+    )
+    return gathered(policy, mesh, lambda: Transformer(policy.settings))
