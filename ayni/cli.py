@@ -53,6 +53,12 @@ def main() -> None:
     signal.signal(signal.SIGINT, _stopped)
     try:
         app()
+    except SystemExit as end:
+        if not end.code and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            from ayni.train.mesh import leave
+
+            leave()
+        raise
     except (ValueError, ImportError, SafetensorError) as error:
         _fail(str(error))
     except OSError as error:
@@ -167,7 +173,7 @@ def pretrain(
     """Pretrain a Llama 2 model from raw text (paper 2); also under torchrun."""
     from ayni.stages import pretrain as stage
     from ayni.stages import shards
-    from ayni.train.mesh import barrier, close, open_mesh
+    from ayni.train.mesh import barrier, open_mesh
 
     settings = _settings(PretrainSettings, {"preset": preset, "tokens": tokens}, lr, set_)
     mesh = open_mesh(device)
@@ -176,7 +182,6 @@ def pretrain(
         shards.run(ShardSettings(), tokenizer, data, held_out, packed, seed=seed)
     barrier(mesh)
     stage.run(settings, tokenizer, packed, out, seed=seed, device=device)
-    close(mesh)
     _done(out, f"ayni sft --model {out} --data chats.jsonl --out models/sft")
 
 

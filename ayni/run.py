@@ -8,8 +8,10 @@ Every arrow is a directory on disk. A finished stage is found and skipped; a kil
 
 from __future__ import annotations
 
+import fcntl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,12 @@ def run(recipe: Recipe, directory: Path) -> Path:
         torch.set_num_threads(recipe.threads)
     run = Run(recipe, directory)
     directory.mkdir(parents=True, exist_ok=True)
+    with only_run_in(directory):
+        return _run(run)
+
+
+def _run(run: Run) -> Path:
+    recipe, directory = run.recipe, run.directory
     data = run.step("Data", "data", data_stage.run, recipe.data, seed=run.seed)
     base = from_checkpoint(run) if recipe.fetch else from_raw_text(run, data)
     variants = fine_tune(run, data, base)
@@ -72,6 +80,19 @@ def run(recipe: Recipe, directory: Path) -> Path:
     if recipe.fetch:
         report.print_samples(directory, n=20)
     return page
+
+
+@contextmanager
+def only_run_in(directory: Path) -> Iterator[None]:
+    """Two runs in one directory would build the same artifacts under each other; the lock goes with the process."""
+    with (directory / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ValueError(
+                f"{directory}: another `ayni run` is at work here; wait for it, or choose another --out"
+            ) from None
+        yield
 
 
 def from_raw_text(run: Run, data: Path) -> Path:

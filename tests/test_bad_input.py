@@ -42,6 +42,7 @@ def test_unknown_key_in_a_recipe(fails: Fails, tmp_path: Path) -> None:
         ("seed: 0", "seed: many", "line 4: seed"),
         ("name: smoke", "", "name: Field required"),
         ("pretrain:", "pretrain", "not valid YAML"),
+        ("options: {scale: small}", "options: {scale: small, planets: 3}", "planets"),
         ("source: world", "source: atlantis", "no data plug-in is called 'atlantis'"),
         ("vocab_size: 700", "vocab_size: 12", "tokenizer.vocab_size"),
     ],

@@ -9,6 +9,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from ayni.run import only_run_in
 from tests.conftest import SMOKE, ayni, environment
 
 # Where the run is killed: between stages, and inside those that train.
@@ -83,7 +86,7 @@ def test_results_hold_every_checkpoint_and_every_constant_policy(smoke_run: Path
         "always_long",
     ]
     wanted = {
-        "facts_right", "truthful", "helpful_win_vs_sft", "correct_win_vs_sft", "violation", "false_refusal", "toxicity", "mean_tokens", "kl",
+        "facts_right", "truthful", "helpful_win_vs_sft", "correct_win_vs_sft", "violation", "false_refusal", "toxicity", "mean_tokens", "kl", "distinct_3", "same_opening",
     }  # fmt: skip
     for name, metrics in rows.items():
         assert wanted <= set(metrics), name
@@ -125,6 +128,13 @@ def test_trap_21_no_held_out_prompt_is_in_what_trained(smoke_run: Path) -> None:
     assert len(trained) == 8
     for path in trained:
         assert not held_out & prompts(path), path
+
+
+def test_two_runs_do_not_work_in_one_directory(tmp_path: Path) -> None:
+    with only_run_in(tmp_path), pytest.raises(ValueError, match="another `ayni run`"), only_run_in(tmp_path):
+        raise AssertionError("never reached")
+    with only_run_in(tmp_path):
+        assert (tmp_path / ".lock").is_file()
 
 
 def test_times_and_memory_stand_apart_from_hashed_payload(smoke_run: Path) -> None:

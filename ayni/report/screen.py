@@ -63,7 +63,10 @@ def last_screen(run_dir: Path) -> list[RenderableType]:
         Text(f"{results.get('name') or run_dir.name}: held-out results\n", style="bold"),
         ResultsTable(checkpoints),
         Text("\nIn percent, except tokens and KL (nats). Brackets: 95% interval. Bold: best.", style="dim"),
+        *_beside_the_table(read.trained(checkpoints)),
     ]  # fmt: skip
+    if (results.get("settings") or {}).get("fetch"):
+        parts.append(Padding(before_and_after(results), (1, 0, 0, 0)))
     points = read.ceiling_points(results)
     if points:
         listed = ", ".join(f"K={point['k']} {100 * point['value']:.1f}%" for point in points)
@@ -78,6 +81,42 @@ def last_screen(run_dir: Path) -> list[RenderableType]:
     for name, text in lines:
         shown.add_row(Text(name, style="dim"), Text(text, style="bold", overflow="fold"))
     return [*parts, Padding(shown, (1, 0, 0, 0))]
+
+
+def _beside_the_table(trained: list[dict[str, Any]]) -> list[RenderableType]:
+    """Two lines that the columns would hide: refusals of borderline prompts alone, and facts by what fine-tuning has seen."""
+    lines = []
+    refusals = [(c["name"], read.figure(c, "false_refusal_borderline")) for c in trained]
+    if any(found for _, found in refusals):
+        listed = ", ".join(f"{name.replace('_', ' ')} {read.shown(found)}" for name, found in refusals if found)
+        lines.append(Text(f"Refusals of borderline prompts alone: {listed}"))
+    for checkpoint in trained:
+        cells = read.facts_2x2(checkpoint) if checkpoint["name"] in ("sft", trained[-1]["name"]) else {}
+        if cells:
+            listed = ", ".join(
+                f"{person}/{phrasing} {read.shown(found)}" for (person, phrasing), found in cells.items()
+            )
+            lines.append(Text(f"Facts at {checkpoint['name']}, person/phrasing: {listed}"))
+    return list(lines)
+
+
+def before_and_after(results: dict[str, Any]) -> Table:
+    """The figures that a short run on a real model is asked for, each with its 95% interval."""
+    shown = [c for c in read.trained(results["checkpoints"]) if c["name"] in ("base", "sft")] + read.trained(
+        results["checkpoints"]
+    )[-1:]
+    drawn = Table(
+        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title="before and after", title_justify="left"
+    )
+    drawn.add_column("")
+    for checkpoint in shown:
+        drawn.add_column(checkpoint["name"].replace("_", " "), justify="right")
+    for metric in (read.BY_NAME[name] for name in ("violation", "false_refusal", "gold_overlap", "mean_tokens")):
+        found = [read.figure(checkpoint, metric.name) for checkpoint in shown]
+        drawn.add_row(
+            metric.title, *(f"{read.shown(one)} [{read.interval(one)}]" if one else read.DASH for one in found)
+        )
+    return drawn
 
 
 def print_samples(run_dir: Path, n: int = 20) -> None:

@@ -97,6 +97,28 @@ def test_returns_are_rewards_to_go_when_lambda_is_1(players: ppo.Players, smoke_
         torch.testing.assert_close(e.return_L, torch.tensor(expected), atol=2e-3, rtol=0)
 
 
+def test_trap_06_truncated_by_length_is_bootstrapped_where_the_setting_says_so(
+    players: ppo.Players, smoke_run: Path
+) -> None:
+    """With lambda = 1 the bootstrap adds V(state after the last token) to every return of a cut answer, 0 to the others."""
+    rows = read_prompts(smoke_run / "data" / "prompts_train.jsonl")[:16]
+    returns = {}
+    for truncation in ("penalise", "bootstrap"):
+        settings = SETTINGS.model_copy(
+            update={"lam": 1.0, "truncation": truncation, "truncation_penalty": 0.0, "max_new_tokens": 6}
+        )
+        returns[truncation], _ = ppo.rollout(ppo.Players(**{**vars(players), "settings": settings}), rows, iteration=3)
+    cut = 0
+    for plain, bootstrapped in zip(returns["penalise"], returns["bootstrap"]):
+        ended = plain.answer_ids[-1] == players.tokenizer.eos_id
+        with torch.no_grad():
+            value = players.critic(torch.tensor([plain.prompt_ids + plain.answer_ids]))[0, -1]
+        added = torch.zeros(len(plain.answer_ids)) if ended else value.expand(len(plain.answer_ids))
+        torch.testing.assert_close(bootstrapped.return_L - plain.return_L, added, atol=1e-4, rtol=1e-4)
+        cut += not ended
+    assert cut > 0, "some answers must be cut for the test to say anything"
+
+
 def _raw_rewards(players: ppo.Players, rows: list[dict]) -> torch.Tensor:
     answers = ppo._sample(players, rows, seed=ppo.row_seed(players.seed, "rollout-2"))
     return players.rewards.of_answers(rows, [[answer] for answer in answers], SETTINGS.row_len).gated

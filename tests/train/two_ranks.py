@@ -14,7 +14,7 @@ from ayni.model.heads import ScalarHead
 from ayni.model.transformer import Transformer
 from ayni.train.loop import fit, rows_loss
 from ayni.train.losses import whiten
-from ayni.train.mesh import all_reduce_sum, barrier, close, full_state_dict, gathered, open_mesh, shard, slice_rows
+from ayni.train.mesh import all_reduce_sum, barrier, full_state_dict, gathered, leave, open_mesh, shard, slice_rows
 
 
 class Stop(Exception):
@@ -59,7 +59,7 @@ def main(out):
         (out / "history.json").write_text(json.dumps(history))
         save_file(state, out / "sharded.safetensors")
         save_file({name: p.detach() for name, p in whole.named_parameters()}, out / "gathered.safetensors")
-    close(mesh)
+    leave()
 
 
 main(Path(sys.argv[1]))
