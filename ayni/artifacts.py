@@ -221,7 +221,7 @@ def _publish(
     }
     write_json(work / MANIFEST, manifest)
     (work / FINGERPRINT).unlink()
-    _fsync_directory(work)
+    fsync(work)
     if out.exists():  # an artifact of other settings: replaced as a whole
         retired = _retired(out)
         shutil.rmtree(retired, ignore_errors=True)
@@ -230,14 +230,15 @@ def _publish(
         shutil.rmtree(retired)
     else:
         work.rename(out)
-    _fsync_directory(out.parent)
+    fsync(out.parent)
 
 
 def _retired(out: Path) -> Path:
     return out.with_name(f".{out.name}.old")
 
 
-def _fsync_directory(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Flushes a file's bytes, or a directory's entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -45,6 +45,13 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Any other setting of the stage, e.g. --set row_len=512."),
 ]
 Device = Annotated[Literal["cpu", "cuda"], typer.Option("--device", help="Where to train.")]
+Prompts = Annotated[
+    Path, typer.Option("--data", help="Prompts: rows with `messages` ending in a user's turn, or `prompt`.")
+]
+Helpfulness = Annotated[Path, typer.Option(help="Helpfulness reward model; PPO's critic starts from it.")]
+Safety = Annotated[
+    Path | None, typer.Option(help="Safety reward model (with its gate.json); without one there is no gate.")
+]
 S = TypeVar("S", bound=BaseModel)
 
 
@@ -224,7 +231,8 @@ def reward(
 
     settings = _settings(RewardSettings, {"margin": margin}, lr, set_)
     stage.run(settings, kind, model, data, out, seed=seed, device=device)
-    _done(out, f"ayni rejection --model {model} --helpfulness {out} --safety DIR --data prompts.jsonl --out models/v1")
+    models = f"--helpfulness {out} --safety DIR" if kind == "helpfulness" else f"--helpfulness DIR --safety {out}"
+    _done(out, f"ayni rejection --model {model} {models} --data prompts.jsonl --out models/v1")
 
 
 @app.command(
@@ -232,14 +240,10 @@ def reward(
 )
 def rejection(
     model: ModelDir,
-    helpfulness: Annotated[Path, typer.Option(help="Helpfulness reward model.")],
-    data: Annotated[
-        Path, typer.Option("--data", help="Prompts: rows with `messages` ending in a user's turn, or `prompt`.")
-    ],
+    helpfulness: Helpfulness,
+    data: Prompts,
     out: Out,
-    safety: Annotated[
-        Path | None, typer.Option(help="Safety reward model (with its gate.json); without one there is no gate.")
-    ] = None,
+    safety: Safety = None,
     start: Annotated[Path | None, typer.Option(help="Model to fine-tune; default: --model.")] = None,
     k: Annotated[int | None, typer.Option("--k", help="Answers per prompt.")] = None,
     prompts: Annotated[int | None, typer.Option(help="How many prompts.")] = None,
@@ -265,11 +269,8 @@ def rejection(
         version=1,
         seed=seed,
     )
-    _done(
-        out,
-        f"ayni chat {out}",
-        f"ayni ppo --model {out} --helpfulness {helpfulness} --safety {safety} --data {data} --out models/v2",
-    )
+    models = f"--helpfulness {helpfulness}" + (f" --safety {safety}" if safety else "")
+    _done(out, f"ayni chat {out}", f"ayni ppo --model {out} {models} --data {data} --out models/v2")
 
 
 @app.command(
@@ -277,14 +278,10 @@ def rejection(
 )
 def ppo(
     model: ModelDir,
-    helpfulness: Annotated[Path, typer.Option(help="Helpfulness reward model; the critic starts from it.")],
-    data: Annotated[
-        Path, typer.Option("--data", help="Prompts: rows with `messages` ending in a user's turn, or `prompt`.")
-    ],
+    helpfulness: Helpfulness,
+    data: Prompts,
     out: Out,
-    safety: Annotated[
-        Path | None, typer.Option(help="Safety reward model (with its gate.json); without one there is no gate.")
-    ] = None,
+    safety: Safety = None,
     iterations: Annotated[int | None, typer.Option(help="Rollouts (paper: 200-400).")] = None,
     beta: Annotated[float | None, typer.Option(help="KL coefficient (paper: 0.01 or 0.005).")] = None,
     lr: Lr = None,

@@ -11,7 +11,6 @@ never draw apart. DTensor gathers and lays out each tensor here, since torch's d
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 import shutil
@@ -25,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from ayni.artifacts import fsync
 from ayni.train.mesh import Mesh, barrier, full_state_dict, load_full_state, place, whole
 
 Trained = Mapping[str, tuple[nn.Module, torch.optim.Optimizer]]  # by the name its files get
@@ -73,9 +73,9 @@ def _publish(state_dir: Path, step: int, tensors: dict[str, dict[str, Tensor]], 
         save_file(content, unfinished / f"{name}.safetensors")
     (unfinished / "state.json").write_text(json.dumps(record), encoding="utf-8")
     for path in [*unfinished.iterdir(), unfinished]:
-        _fsync(path)
+        fsync(path)
     unfinished.rename(state_dir / f"step-{step:08d}")
-    _fsync(state_dir)
+    fsync(state_dir)
     for old in checkpoints(state_dir)[:-KEEP]:
         shutil.rmtree(old)
 
@@ -142,11 +142,3 @@ def _set_rng_states(states: dict[str, Any]) -> None:
     random.setstate((version, tuple(words), gauss))
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(torch.tensor(states["cuda"], dtype=torch.uint8))
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

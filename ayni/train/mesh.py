@@ -61,8 +61,8 @@ def open_mesh(device: str = "cpu") -> Mesh:
 def leave() -> None:
     """Ends a rank's process once all ranks have come this far. Does nothing in a run of one process.
 
-    Exits without running C++ static destructors: with gloo they sometimes abort a rank that has done its work ("terminate
-    called without an active exception", once in some thirty runs here), and torchrun then fails the whole job.
+    Exits without running C++ static destructors: with gloo they once aborted a rank that has done its work ("terminate
+    called without an active exception"), and torchrun then fails the whole job.
     """
     if dist.is_available() and dist.is_initialized():
         dist.barrier()
