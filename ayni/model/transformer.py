@@ -39,15 +39,49 @@ class RMSNorm(nn.Module):
         return (wide * scale).to(x_BTD.dtype) * self.weight
 
 
-def rope_tables(length: int, d: int, theta: float) -> tuple[Tensor, Tensor]:
-    """cos and sin of position * theta^(-2i/d), i < d/2, written twice (Hugging Face's halved layout): [length, d].
+def rope_frequencies(settings: ModelSettings) -> Tensor:
+    """theta^(-2i/d), i < d/2: the angle that each pair of dimensions turns by per position, scaled as the checkpoint asks."""
+    d = settings.d_head
+    frequency_d = settings.rope_theta ** -(torch.arange(0, d, 2, dtype=torch.int64, device="cpu").float() / d)
+    scaling = settings.rope_scaling
+    if scaling is None or scaling.kind == "dynamic":
+        return frequency_d
+    if scaling.kind == "linear":
+        return frequency_d / scaling.factor
+    turns_d = scaling.original_max_seq_len * frequency_d / (2 * math.pi)  # in the original context
+    low, high = scaling.low_freq_factor, scaling.high_freq_factor
+    keep_d = ((turns_d - low) / (high - low)).clamp(0, 1)  # 0: slow, stretched; 1: fast, left as it is
+    return frequency_d * (keep_d + (1 - keep_d) / scaling.factor)
+
+
+def cos_and_sin(angle: Tensor) -> tuple[Tensor, Tensor]:
+    """cos and sin of [..., d/2] angles, written twice (Hugging Face's halved layout): [..., d].
 
     The first half of sin is negated, so that a rotation is x * cos + swap_halves(x) * sin.
     """
-    frequency_d = theta ** -(torch.arange(0, d, 2, dtype=torch.int64, device="cpu").float() / d)
-    angle_Td = torch.outer(torch.arange(length, device="cpu").float(), frequency_d)
-    cos, sin = angle_Td.cos(), angle_Td.sin()
+    cos, sin = angle.cos(), angle.sin()
     return torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
+
+
+def rope_tables(settings: ModelSettings) -> tuple[Tensor, Tensor]:
+    """cos and sin at every position of the context: [max_seq_len, d]."""
+    position_T = torch.arange(settings.max_seq_len, device="cpu").float()
+    return cos_and_sin(torch.outer(position_T, rope_frequencies(settings)))
+
+
+def dynamic_rope(settings: ModelSettings, positions_BT: Int[Tensor, "B T"]) -> tuple[Tensor, Tensor]:
+    """Dynamic NTK scaling: theta * (factor * L / L0 - factor + 1)^(d / (d - 2)), L the row's length now, L0 the original.
+
+    L is the row's largest position here + 1, so that keys cached earlier keep the angle of their time, as in transformers.
+    """
+    scaling, d = settings.rope_scaling, settings.d_head
+    assert scaling is not None
+    length_B = (positions_BT.amax(1) + 1).clamp(min=scaling.original_max_seq_len).float()
+    growth_B = scaling.factor * length_B / scaling.original_max_seq_len - scaling.factor + 1
+    theta_B = settings.rope_theta * growth_B ** (d / (d - 2))
+    exponent_d = torch.arange(0, d, 2, dtype=torch.int64, device=positions_BT.device).float() / d
+    frequency_Bd = theta_B.unsqueeze(1) ** -exponent_d
+    return cos_and_sin(positions_BT.unsqueeze(2).float() * frequency_Bd.unsqueeze(1))
 
 
 def rotate(x_BTHd: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -139,10 +173,22 @@ class Transformer(nn.Module):
         """What no checkpoint stores: the tie between input and output weights, and the RoPE tables."""
         if self.output is not None and self.settings.tie_embeddings:
             self.output.weight = self.tok_embeddings.weight
-        cos, sin = rope_tables(self.settings.max_seq_len, self.settings.d_head, self.settings.rope_theta)
+        cos, sin = rope_tables(self.settings)
         device = self.tok_embeddings.weight.device
         self.register_buffer("cos", cos.to(device), persistent=False)
         self.register_buffer("sin", sin.to(device), persistent=False)
+
+    def _rotation(self, positions_BT: Tensor | None, T: int) -> tuple[Tensor, Tensor]:
+        """cos and sin for the tokens at hand, with an axis of 1 for the heads."""
+        scaling = self.settings.rope_scaling
+        if scaling is not None and scaling.kind == "dynamic":
+            if positions_BT is None:
+                positions_BT = torch.arange(T, device=self.cos.device).unsqueeze(0)
+            cos, sin = dynamic_rope(self.settings, positions_BT)
+            return cos.unsqueeze(2), sin.unsqueeze(2)
+        if positions_BT is None:
+            return self.cos[:T, None], self.sin[:T, None]
+        return self.cos[positions_BT].unsqueeze(2), self.sin[positions_BT].unsqueeze(2)
 
     def forward(
         self,
@@ -162,9 +208,7 @@ class Transformer(nn.Module):
         h_BTD = self.tok_embeddings(tokens_BT)
         if positions_BT is None:
             assert self.settings.max_seq_len >= T, f"{T} tokens exceed max_seq_len {self.settings.max_seq_len}"
-            cos, sin = self.cos[:T, None], self.sin[:T, None]
-        else:
-            cos, sin = self.cos[positions_BT].unsqueeze(2), self.sin[positions_BT].unsqueeze(2)
+        cos, sin = self._rotation(positions_BT, T)
         assert cache is None or mask_BTS is not None or T == 1, "several new tokens over a cache need a mask"
         cos, sin = cos.to(h_BTD.dtype), sin.to(h_BTD.dtype)
         mask_B1TS = None if mask_BTS is None else mask_BTS.unsqueeze(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import gguf
@@ -11,13 +12,15 @@ import torch
 from gguf import GGMLQuantizationType as Kind
 from transformers import AutoTokenizer, LlamaForCausalLM
 
-from ayni.model.checkpoint import check_vocabulary, load_model
-from ayni.model.gguf import import_gguf
+from ayni.config import RopeScaling
+from ayni.model.checkpoint import check, check_vocabulary, load_model, open_checkpoint, save_model, write_checkpoint
+from ayni.model.gguf import open_gguf
+from ayni.model.gguf_writer import write_gguf as our_write_gguf
 from ayni.model.transformer import Transformer
 from ayni.text.dialogue import encode_prompt
-from ayni.text.tokenizer import load_tokenizer
+from ayni.text.tokenizer import Tokenizer, load_tokenizer
 
-from .small import language_model, relative_error, tokens
+from .small import language_model, relative_error, scalar_model, tokens
 
 LAYER = {"attn_q": "attention.wq", "attn_k": "attention.wk", "attn_v": "attention.wv", "attn_output": "attention.wo",
          "ffn_gate": "feed_forward.w1", "ffn_up": "feed_forward.w3", "ffn_down": "feed_forward.w2",
@@ -39,7 +42,11 @@ def byte_letters() -> list[str]:
 
 
 def write_gguf(
-    path: Path, model: Transformer, kind: Kind, changes: dict[str, object] | None = None
+    path: Path,
+    model: Transformer,
+    kind: Kind,
+    changes: dict[str, object] | None = None,
+    pack: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
     """Writes the file and returns what each matrix is after gguf's own dequantisation, in GGUF's layout."""
     s = model.settings
@@ -81,14 +88,20 @@ def write_gguf(
             writer.add_tensor(foreign, array)
             values[foreign] = array
         else:
-            packed = gguf.quants.quantize(array, kind)
+            packed = pack(array) if pack else gguf.quants.quantize(array, kind)
             writer.add_tensor(foreign, packed, raw_dtype=kind)
-            values[foreign] = gguf.quants.dequantize(packed, kind)
+            values[foreign] = packed if kind == Kind.Q2_K else gguf.quants.dequantize(packed, kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     return values
+
+
+def import_gguf(path: Path, out: Path) -> None:
+    opened = open_gguf(path)
+    check(opened)
+    write_checkpoint(opened, out)
 
 
 def source_model(tied: bool = True, n_kv_heads: int = 2) -> Transformer:
@@ -174,3 +187,93 @@ def test_truncated_file_is_one_clear_error(tmp_path: Path, keep: float) -> None:
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"absent\.gguf: no such file"):
         import_gguf(tmp_path / "absent.gguf", tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", [Kind.Q4_K, Kind.Q5_K, Kind.Q6_K], ids=lambda kind: kind.name)
+def test_k_quants_are_read_as_gguf_reads_them(tmp_path: Path, kind: Kind) -> None:
+    """gguf can read these but not write them: blocks of random bits with small scales, in rows of 256."""
+    model = language_model(2, True, dim=256, ffn_dim=512, n_layers=1)
+    rng = np.random.default_rng(0)
+    block, size = gguf.GGML_QUANT_SIZES[kind]
+
+    def random_blocks(weight: np.ndarray) -> np.ndarray:
+        data = rng.integers(0, 256, (*weight.shape[:-1], weight.shape[-1] // block, size), np.uint8)
+        scales = {Kind.Q4_K: [0, 2], Kind.Q5_K: [0, 2], Kind.Q6_K: [size - 2]}[kind]
+        for at in scales:
+            data[..., at : at + 2] = np.float16(0.01).reshape(1).view(np.uint8)
+        return data.reshape(*weight.shape[:-1], -1)
+
+    values = write_gguf(tmp_path / "m.gguf", model, kind, pack=random_blocks)
+    opened = open_gguf(tmp_path / "m.gguf")
+    check(opened)
+    assert opened.dtype == torch.float32
+    found = opened.read("layers.0.feed_forward.w2.weight").numpy()
+    assert np.array_equal(found, values["blk.0.ffn_down.weight"])
+    assert found.std() > 0.01
+    assert np.array_equal(
+        permute(opened.read("layers.0.attention.wk.weight").numpy(), 2), values["blk.0.attn_k.weight"]
+    )
+
+
+def test_types_outside_the_list_are_named(tmp_path: Path) -> None:
+    model = language_model(2, True, dim=256, ffn_dim=512, n_layers=1)
+    write_gguf(
+        tmp_path / "m.gguf", model, Kind.Q2_K, pack=lambda w: np.zeros((w.shape[0], w.shape[1] // 256 * 84), np.uint8)
+    )
+    with pytest.raises(ValueError, match=r"m\.gguf: tensor .* is Q2_K; supported are BF16, F16, F32, Q4_0"):
+        open_gguf(tmp_path / "m.gguf")
+
+
+@pytest.mark.parametrize("kind", ["f32", "f16", "bf16"])
+@pytest.mark.parametrize("tied", [False, True])
+def test_what_we_write_comes_back_to_the_bit(tmp_path: Path, tokenizer: Tokenizer, kind: str, tied: bool) -> None:
+    dtype = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}[kind]
+    save_model(language_model(2, tied, rope_theta=500_000.0).to(dtype), tmp_path / "model", tokenizer)
+    opened = open_checkpoint(tmp_path / "model")
+    our_write_gguf(opened, tmp_path / "m.gguf", tokenizer, kind, "small")
+    back = open_gguf(tmp_path / "m.gguf")
+    check(back)
+    assert (back.settings, back.dtype) == (opened.settings, dtype)
+    assert all(torch.equal(back.read(name), opened.read(name)) for name in opened.tensors)
+
+
+def test_q8_0_is_ggufs_own_quantisation_and_short_rows_stay_f16(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    model = language_model(2, False, dim=64, ffn_dim=80)
+    save_model(model, tmp_path / "model", tokenizer)
+    our_write_gguf(open_checkpoint(tmp_path / "model"), tmp_path / "m.gguf", tokenizer, "q8_0", "small")
+    kinds = {tensor.name: tensor.tensor_type for tensor in gguf.GGUFReader(tmp_path / "m.gguf").tensors}
+    assert kinds["blk.0.attn_q.weight"] == kinds["token_embd.weight"] == Kind.Q8_0
+    assert kinds["blk.0.ffn_down.weight"] == Kind.F16  # rows of 80 are no multiple of 32
+    assert kinds["blk.0.attn_norm.weight"] == Kind.F32
+    weight = model.layers[1].feed_forward.w1.weight.detach().numpy()
+    wanted = gguf.quants.dequantize(gguf.quants.quantize(weight, Kind.Q8_0), Kind.Q8_0)
+    assert np.array_equal(open_gguf(tmp_path / "m.gguf").read("layers.1.feed_forward.w1.weight").numpy(), wanted)
+
+
+@pytest.mark.parametrize(
+    "scaling",
+    [
+        RopeScaling(kind="linear", factor=2.0, original_max_seq_len=64),
+        RopeScaling(kind="llama3", factor=8.0, original_max_seq_len=32),
+    ],
+    ids=lambda scaling: scaling.kind,
+)
+def test_rope_scaling_goes_out_and_comes_in(tmp_path: Path, tokenizer: Tokenizer, scaling: RopeScaling) -> None:
+    save_model(language_model(rope_scaling=scaling), tmp_path / "model", tokenizer)
+    opened = open_checkpoint(tmp_path / "model")
+    our_write_gguf(opened, tmp_path / "m.gguf", tokenizer, "f32", "small")
+    assert open_gguf(tmp_path / "m.gguf").settings == opened.settings
+    tables = [
+        tensor.name for tensor in gguf.GGUFReader(tmp_path / "m.gguf").tensors if tensor.name == "rope_freqs.weight"
+    ]
+    assert len(tables) == (scaling.kind == "llama3")
+
+
+def test_what_gguf_cannot_say_is_refused(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    dynamic = RopeScaling(kind="dynamic", factor=2.0, original_max_seq_len=64)
+    save_model(scalar_model(), tmp_path / "reward")
+    save_model(language_model(rope_scaling=dynamic), tmp_path / "dynamic")
+    for name, says in (("reward", "a reward model has no place in GGUF"), ("dynamic", "no dynamic RoPE scaling")):
+        with pytest.raises(ValueError, match=says):
+            our_write_gguf(open_checkpoint(tmp_path / name), tmp_path / "m.gguf", tokenizer, "f16", "small")
+    assert not (tmp_path / "m.gguf").exists()

@@ -146,14 +146,16 @@ def test_missing_shard_is_named(tmp_path: Path) -> None:
 
 CONFIG_MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"architectures": ["MistralForCausalLM"]}, "MistralForCausalLM.*supported: LlamaForCausalLM"),
-    ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "RoPE scaling 'llama3' is not supported"),
+    ({"rope_scaling": {"rope_type": "yarn", "factor": 8.0}}, "RoPE scaling 'yarn' is not supported"),
+    ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "_freq_factor' is missing"),
+    ({"head_dim": 7}, "a head is 7 wide; RoPE turns pairs"),
     ({"attention_bias": True}, "attention_bias is True"),
     ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
     (
         {"intermediate_size": 96},
-        r"model.safetensors: tensor model.layers.0.mlp.down_proj.weight.*\(48, 96\), found \(48, 80\)",
+        r"model.safetensors: tensor model.layers.0.mlp.(down|gate)_proj.weight.*(\(48, 96\)|\(96, 48\)), found (\(48, 80\)|\(80, 48\))",
     ),
-    ({"num_hidden_layers": 3}, r"model.safetensors: tensor model.layers.2.* is missing \(9 in all\)"),
+    ({"num_hidden_layers": 3}, r"tensor model.layers.2.* is missing \(9 in all\)"),
     ({"num_hidden_layers": 1}, "tensor model.layers.1.* is not part of the model"),
 ]
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ayni.config import PRESETS
+from ayni.config import PRESETS, ModelSettings
 from ayni.model import ScalarHead, Transformer, block_causal_mask, init_weights
 from ayni.model.transformer import rope_tables, rotate
 
@@ -146,7 +146,9 @@ def test_trap_15_halved_rows_score_as_metas_interleaved_rows() -> None:
     )
     wanted = (meta_q @ meta_k.conj().T).real
     halved = [2 * i for i in range(d // 2)] + [2 * i + 1 for i in range(d // 2)]
-    cos, sin = (table[:, None].double() for table in rope_tables(T, d, 10_000.0))
+    cos, sin = (
+        table[:, None].double() for table in rope_tables(ModelSettings(dim=d, n_heads=1, n_kv_heads=1, max_seq_len=T))
+    )
     ours_q, ours_k = (rotate(x[:, halved].view(1, T, 1, d), cos, sin).view(T, d) for x in (q, k))
     assert relative_error(ours_q @ ours_k.T, wanted) < 1e-6
 
