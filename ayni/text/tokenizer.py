@@ -10,17 +10,21 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import sentencepiece
 
+from ayni.text.backends import Backend, sentencepiece_backend, tokenizers_backend
 from ayni.text.hf_tokenizer import hugging_face_files
+from ayni.text.native import MARKERS as CONTROL_SYMBOLS
+from ayni.text.templated import Dialogue, dialogue_of, encode_sections
 
-CONTROL_SYMBOLS = ("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>")
 FILES = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
          "chat_template.jinja")  # fmt: skip
+GENERATION = "generation_config.json"  # read for the ids that end an answer, written with the model
 LONGEST_LINE = 250_000  # characters: SentencePiece skips longer sentences without a word
 
 
@@ -28,42 +32,70 @@ class Tokenizer:
     """Text to ids and back. Made by `train_tokenizer` and `load_tokenizer`."""
 
     def __init__(
-        self,
-        files: dict[str, bytes],
-        specials: dict[str, int],
-        encode: Callable[[str], list[int]],
-        decode: Callable[[list[int]], str],
-        plain_piece_id: Callable[[str], int | None],
-        vocab_size: int,
-        bos_id: int,
-        eos_id: int,
-        pad_id: int | None,
+        self, files: dict[str, bytes], config: dict[str, Any], backend: Backend, generation_eos: tuple[int, ...] = ()
     ) -> None:
         self.files = files
-        self.specials = specials
-        self._special_ids = set(specials.values())
-        self._encode = encode
-        self._decode = decode
-        self._plain_piece_id = plain_piece_id
-        self.vocab_size = vocab_size
-        self.bos_id = bos_id
-        self.eos_id = eos_id
-        self.pad_id = pad_id if pad_id != eos_id else None
-        self.dialogue = "chatml" if "<|im_start|>" in specials else "llama2"
+        self.specials = backend.specials
+        self.added = backend.added  # tokens beside the model that a text may contain: `<think>`, `<tool_call>`
+        self.named = backend.named  # "bos_token" -> "<s>", as chat templates call them
+        self.special_patterns = backend.special_patterns
+        self.space_after_specials = backend.space_after_specials
+        self._backend = backend
+        self._special_ids = set(backend.specials.values())
+        self.vocab_size = backend.vocab_size
+        self.bos_id = backend.bos_id
+        self.eos_id = backend.eos_id
+        self.pad_id = backend.pad_id if backend.pad_id != backend.eos_id else None
+        self.generation_eos = generation_eos  # generation_config.json's
+        self.template, self.template_file = _template(files, config)
         main = "tokenizer.model" if "tokenizer.model" in files else "tokenizer.json"
         self.hash = hashlib.sha256(files[main]).hexdigest()
 
+    @cached_property
+    def dialogue(self) -> Dialogue:
+        """Whether dialogues are in the Llama 2 format, in ChatML, or in a format that only the checkpoint's template knows."""
+        return dialogue_of(self)
+
+    @property
+    def document_start(self) -> int:
+        """What stands in front of a text where nothing else does: BOS, unless that opens a ChatML message."""
+        start = self.piece_id("<|endoftext|>") if "<|im_start|>" in self.specials else None
+        return self.bos_id if start is None else start
+
     def encode(self, text: str) -> list[int]:
         """Ids of the text alone: no BOS or EOS, and markers inside stay text. Lone surrogates become U+FFFD."""
-        return self._encode(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+        return self._backend.encode(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+
+    @cached_property
+    def starts_with_space(self) -> bool:
+        """Whether a space is put in front of whatever is encoded, as SentencePiece does."""
+        return self._backend.starts_with_space()
+
+    @cached_property
+    def _newline(self) -> list[int]:
+        return self.encode("\n")
+
+    def continued(self, text: str) -> list[int]:
+        """Ids of text in mid-sentence: behind a newline, so that no space is put in front of it."""
+        return self.encode("\n" + text)[len(self._newline) :] if self.starts_with_space else self.encode(text)
+
+    def spelt(self, text: str) -> list[int]:
+        """Ids of a short text letter by letter, in byte pieces if there are any: they decode to it, and read as no marker."""
+        pieces = [self.piece_id(f"<0x{byte:02X}>") for byte in text.encode()]
+        known = [number for number in pieces if number is not None]
+        return known if len(known) == len(pieces) else [number for letter in text for number in self.continued(letter)]
+
+    def encode_marked(self, text: str) -> list[int]:
+        """Ids of a text in which special tokens count: a rendered template, or a prompt under the client's own control."""
+        return encode_sections(self, [text])[0]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of the ids; special tokens and ids beyond the vocabulary (a padded embedding's) are silent."""
-        return self._decode([i for i in ids if i < self.vocab_size and i not in self._special_ids])
+        return self._backend.decode([i for i in ids if i < self.vocab_size and i not in self._special_ids])
 
     def piece_id(self, piece: str) -> int | None:
         """Id of a control or special token such as `[INST]` (or of a byte piece such as `<0x5B>`); None if there is none."""
-        return self.specials.get(piece, self._plain_piece_id(piece) if piece.startswith("<0x") else None)
+        return self.specials.get(piece, self._backend.plain_piece_id(piece) if piece.startswith("<0x") else None)
 
     def save(self, directory: Path) -> None:
         """Writes the files it was loaded from, byte for byte."""
@@ -129,106 +161,49 @@ def train_tokenizer(
 def load_tokenizer(directory: Path) -> Tokenizer:
     """`tokenizer.model` (SentencePiece) if there is one, else `tokenizer.json` (Hugging Face tokenizers)."""
     directory = Path(directory)
-    files = {name: (directory / name).read_bytes() for name in FILES if (directory / name).is_file()}
+    names = [*FILES, GENERATION]
+    return tokenizer_of(
+        {name: (directory / name).read_bytes() for name in names if (directory / name).is_file()}, directory
+    )
+
+
+def tokenizer_of(found: Mapping[str, bytes], where: Path) -> Tokenizer:
+    """The tokenizer in a directory's files; `where` is the directory, for messages."""
+    files = {name: found[name] for name in FILES if name in found}
     if "tokenizer.model" not in files and "tokenizer.json" not in files:
-        raise ValueError(f"{directory}: no tokenizer here; expected tokenizer.model (SentencePiece) or tokenizer.json")
+        raise ValueError(f"{where}: no tokenizer here; expected tokenizer.model (SentencePiece) or tokenizer.json")
     config: dict[str, Any] = {}
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         if name in files:
-            try:
-                config |= json.loads(files[name])
-            except ValueError as error:
-                raise ValueError(f"{directory / name}: not JSON ({error})") from None
-    load = _load_sentencepiece if "tokenizer.model" in files else _load_tokenizers
-    return load(directory, files, config)
+            config |= _json_object(where / name, files[name])
+    load = sentencepiece_backend if "tokenizer.model" in files else tokenizers_backend
+    return Tokenizer(files, config, load(where, files, config), _generation_eos(where / GENERATION, found))
 
 
-def _named(config: dict[str, Any], key: str) -> str | None:
-    """`"eos_token": "</s>"` and `"eos_token": {"content": "</s>", ...}` are both in use."""
-    value = config.get(key)
-    return value["content"] if isinstance(value, dict) else value
-
-
-def _added(files: dict[str, bytes], config: dict[str, Any]) -> dict[str, int]:
-    """Special tokens that a checkpoint added beside its SentencePiece model."""
-    added = {entry["content"]: int(number) for number, entry in config.get("added_tokens_decoder", {}).items()}
-    return json.loads(files.get("added_tokens.json", b"{}")) | added
-
-
-def _load_sentencepiece(directory: Path, files: dict[str, bytes], config: dict[str, Any]) -> Tokenizer:
-    pieces = sentencepiece.SentencePieceProcessor()
+def _json_object(path: Path, data: bytes) -> dict[str, Any]:
     try:
-        pieces.LoadFromSerializedProto(files["tokenizer.model"])
-    except RuntimeError:
-        raise ValueError(
-            f"{directory / 'tokenizer.model'}: not a SentencePiece model (truncated, or another library's format)"
-        ) from None
-    specials = _added(files, config)
-    specials |= {pieces.IdToPiece(i): i for i in range(pieces.GetPieceSize()) if pieces.IsControl(i)}
-    pad = specials.get(_named(config, "pad_token") or "", pieces.pad_id())
-
-    def byte_piece(piece: str) -> int | None:
-        number = pieces.PieceToId(piece)
-        return None if number == pieces.unk_id() else number
-
-    size = pieces.GetPieceSize()
-    mark = [pieces.PieceToId(f"<0x{byte:02X}>") for byte in "▁".encode()]
-    newline = pieces.EncodeAsIds("\n")
-
-    def encode(text: str) -> list[int]:
-        """SentencePiece reads a typed U+2581 as a space; its three byte pieces keep it what it is."""
-        first, *others = text.split("▁")
-        ids = pieces.EncodeAsIds(first)
-        for other in others:
-            ids += mark + pieces.EncodeAsIds("\n" + other)[len(newline) :]
-        return ids
-
-    return Tokenizer(
-        files=files,
-        specials=specials,
-        encode=encode if byte_piece("<0xE2>") is not None else pieces.EncodeAsIds,
-        decode=lambda ids: pieces.DecodeIds([i for i in ids if i < size]),
-        plain_piece_id=byte_piece,
-        vocab_size=max([size, *(i + 1 for i in specials.values())]),
-        bos_id=pieces.bos_id(),
-        eos_id=pieces.eos_id(),
-        pad_id=None if pad < 0 else pad,
-    )
+        content = json.loads(data)
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a JSON object, found {type(content).__name__}")
+    return content
 
 
-def _load_tokenizers(directory: Path, files: dict[str, bytes], config: dict[str, Any]) -> Tokenizer:
-    import tokenizers
+def _generation_eos(path: Path, files: Mapping[str, bytes]) -> tuple[int, ...]:
+    """generation_config.json's eos_token_id, one number or several: what a chat checkpoint's answers end with."""
+    found = _json_object(path, files[GENERATION]).get("eos_token_id") if GENERATION in files else None
+    numbers = found if isinstance(found, list) else [] if found is None else [found]
+    if not all(isinstance(number, int) for number in numbers):
+        raise ValueError(f"{path}: eos_token_id is {found!r}, expected an id or a list of ids")
+    return tuple(numbers)
 
-    path = directory / "tokenizer.json"
-    try:
-        content = json.loads(files["tokenizer.json"])
-        full = tokenizers.Tokenizer.from_str(files["tokenizer.json"].decode())
-        # Without its added tokens the same tokenizer reads every marker as plain characters.
-        plain = tokenizers.Tokenizer.from_str(json.dumps(content | {"added_tokens": [], "post_processor": None}))
-    except Exception as error:
-        raise ValueError(f"{path}: not a tokenizer that the tokenizers library reads ({error})") from None
-    specials = {entry["content"]: entry["id"] for entry in content.get("added_tokens", []) if entry["special"]}
 
-    def named(key: str, *guesses: str) -> int | None:
-        for name in (_named(config, key), *guesses):
-            if name is not None and (number := full.token_to_id(name)) is not None:
-                return number
-        return None
-
-    eos = named("eos_token", "<|im_end|>", "</s>", "<|endoftext|>")
-    if eos is None:
-        raise ValueError(f"{path}: no end-of-sequence token; name it as eos_token in tokenizer_config.json")
-    bos = named("bos_token", "<|im_start|>", "<s>", "<|endoftext|>")
-    pad = named("pad_token")
-    return Tokenizer(
-        files=files,
-        specials=specials,
-        encode=lambda text: plain.encode(text, add_special_tokens=False).ids,
-        decode=lambda ids: full.decode(ids, skip_special_tokens=False),
-        plain_piece_id=full.token_to_id,
-        vocab_size=max(full.get_vocab(with_added_tokens=True).values()) + 1,
-        bos_id=eos if bos is None else bos,
-        eos_id=eos,
-        # Many chat checkpoints pad with EOS; ours never (TRAPS 10), so their unknown token stands in.
-        pad_id=pad if pad is not None and pad != eos else named("unk_token", "<|endoftext|>", "<unk>"),
-    )
+def _template(files: dict[str, bytes], config: dict[str, Any]) -> tuple[str | None, str]:
+    """The chat template (of several named ones the default) and the file it stands in."""
+    if "chat_template.jinja" in files:
+        return files["chat_template.jinja"].decode(), "chat_template.jinja"
+    found = config.get("chat_template")
+    if isinstance(found, list):
+        found = next((entry["template"] for entry in found if entry["name"] == "default"), None)
+    return found, "tokenizer_config.json"

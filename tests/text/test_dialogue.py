@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -71,11 +72,67 @@ def test_compact_format_id_by_id(tokenizer: Tokenizer) -> None:
     )
 
 
-def test_plain_format_is_what_metas_code_encodes(plain: Tokenizer) -> None:
-    first = "[INST] <<SYS>>\nbe kind\n<</SYS>>\n\nhello there [/INST] yes 12 "
-    second = "[INST] and now? [/INST] no "
-    meta = [1, *plain.encode(first), 2, 1, *plain.encode(second), 2]
-    assert encode_chat(plain, TWO_TURNS)[0] == meta
+def metas_chat_completion(model: sentencepiece.SentencePieceProcessor, dialog: list[Message]) -> list[int]:
+    """The prompt as Meta's llama/generation.py makes it, for a dialog that ends with the user."""
+    b_inst, e_inst, b_sys, e_sys = "[INST]", "[/INST]", "<<SYS>>\n", "\n<</SYS>>\n\n"
+
+    def encode(s: str, bos: bool, eos: bool) -> list[int]:
+        return [model.bos_id()] * bos + model.encode(s) + [model.eos_id()] * eos
+
+    if dialog[0]["role"] == "system":
+        content = b_sys + dialog[0]["content"] + e_sys + dialog[1]["content"]
+        dialog = [{"role": dialog[1]["role"], "content": content}, *dialog[2:]]
+    assert all(msg["role"] == "user" for msg in dialog[::2])
+    assert all(msg["role"] == "assistant" for msg in dialog[1::2])
+    dialog_tokens: list[int] = []
+    for prompt, answer in zip(dialog[::2], dialog[1::2]):
+        text = f"{b_inst} {(prompt['content']).strip()} {e_inst} {(answer['content']).strip()} "
+        dialog_tokens += encode(text, bos=True, eos=True)
+    assert dialog[-1]["role"] == "user"
+    return dialog_tokens + encode(f"{b_inst} {(dialog[-1]['content']).strip()} {e_inst}", bos=True, eos=False)
+
+
+WORDS = [
+    "hello there ",
+    "\n\nyes 12",
+    "日本 🎉",
+    "",
+    " ",
+    "a  b\tc",
+    "the end.\n",
+    "x" * 50,
+    "</s> <s> <unk>",
+    "[INST",
+    "ｱ\u200b",
+]
+
+
+def random_dialogue(rng: random.Random) -> list[Message]:
+    contents = [rng.choice(WORDS) + rng.choice(WORDS) for _ in range(rng.choice([1, 3, 5, 7]))]
+    turns = [assistant(content) if i % 2 else user(content) for i, content in enumerate(contents)]
+    return [{"role": "system", "content": rng.choice(WORDS)}, *turns] if rng.random() < 0.5 else turns
+
+
+def test_the_llama_2_format_is_metas_chat_completion_token_by_token(plain: Tokenizer) -> None:
+    model = sentencepiece.SentencePieceProcessor(model_proto=plain.files["tokenizer.model"])
+    rng = random.Random(0)
+    for messages in [TWO_TURNS[:-1], *(random_dialogue(rng) for _ in range(500))]:
+        assert encode_prompt(plain, messages) == metas_chat_completion(model, messages), messages
+
+
+def test_training_dialogues_are_metas_exchanges(plain: Tokenizer) -> None:
+    model = sentencepiece.SentencePieceProcessor(model_proto=plain.files["tokenizer.model"])
+    rng = random.Random(1)
+    for _ in range(100):
+        messages = [*random_dialogue(rng), assistant("no"), user("next")]
+        _, *last = metas_chat_completion(model, [user("next")])
+        assert [*encode_chat(plain, messages[:-1])[0], plain.bos_id, *last] == metas_chat_completion(model, messages)
+
+
+@pytest.mark.parametrize("wrong", [[assistant("a")], [user("a"), user("b")], [user("a"), assistant("b"), SYSTEM]])
+def test_roles_must_alternate(plain: Tokenizer, wrong: list[Message]) -> None:
+    with pytest.raises(ValueError, match=r"alternate|both by|last message"):
+        encode_prompt(plain, wrong)
 
 
 @pytest.mark.parametrize("kind", ["tokenizer", "plain", "chatml"])
