@@ -109,6 +109,12 @@ def is_artifact(path: Path) -> bool:
     return isinstance(manifest, dict) and "fingerprint" in manifest
 
 
+def refuse_foreign(out: Path) -> None:
+    """ValueError if publishing at `out` would replace something that this module did not write."""
+    if out.is_file() or (out.is_dir() and not is_artifact(out) and any(out.iterdir())):
+        raise ValueError(f"{out}: exists already and was not written by Ayni; move it away or name another output")
+
+
 def read_manifest(directory: Path) -> dict[str, Any]:
     return read_json(directory / MANIFEST)
 
@@ -150,6 +156,7 @@ def building(
     if not is_main_process():
         yield work
         return
+    refuse_foreign(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     retired = _retired(out)
     if retired.exists() and not out.exists():  # killed between the two renames of a replacement
@@ -192,6 +199,33 @@ def build(
     return artifact
 
 
+@contextmanager
+def writing_aside(out: Path) -> Iterator[Path]:
+    """A path beside `out`, for one file or directory that is not an artifact: it becomes `out` by rename once the block
+    is through, and is removed if the block fails. ValueError if `out` exists: nothing is replaced."""
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise ValueError(f"{out}: exists already; remove it or name another output")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    work = out.with_name(f".{out.name}.partial")
+    _remove(work)  # of a run that was killed
+    try:
+        yield work
+        for file in [work] if work.is_file() else sorted(work.rglob("*")):
+            fsync(file)
+        work.rename(out)
+        fsync(out.parent)
+    except BaseException:
+        _remove(work)
+        raise
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def _read_fingerprint(work: Path) -> str | None:
     path = work / FINGERPRINT
     return path.read_text() if path.is_file() else None
@@ -222,7 +256,7 @@ def _publish(
     write_json(work / MANIFEST, manifest)
     (work / FINGERPRINT).unlink()
     fsync(work)
-    if out.exists():  # an artifact of other settings: replaced as a whole
+    if out.exists():  # an artifact of other settings (or an empty folder): replaced as a whole
         retired = _retired(out)
         shutil.rmtree(retired, ignore_errors=True)
         out.rename(retired)

@@ -23,7 +23,7 @@ from ayni.artifacts import Artifact, read_json, write_json
 from ayni.config import Recipe
 from ayni.scoring.reward import Scorers
 from ayni.stages import data as data_stage
-from ayni.stages import evaluate, fetch, ppo, preferences, pretrain, rejection, reward, sft, shards, tokenizer
+from ayni.stages import evaluate, importing, ppo, preferences, pretrain, rejection, reward, sft, shards, tokenizer
 from ayni.stages.preferences import Variant
 from ayni.text.sources import read_jsonl
 
@@ -106,7 +106,7 @@ def from_raw_text(run: Run, data: Path) -> Path:
 
 def from_checkpoint(run: Run) -> Path:
     """A real model to start from."""
-    return run.step("Fetch the checkpoint", "base", fetch.run, run.recipe.fetch, seed=run.seed)
+    return run.step("Fetch the checkpoint", "base", importing.run, run.recipe.fetch, seed=run.seed)
 
 
 def fine_tune(run: Run, data: Path, base: Path) -> list[Variant]:
