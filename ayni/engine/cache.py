@@ -43,21 +43,37 @@ class Prefix:
 class KVCache:
     """k, v [L, R, K, S, d]. Attention reads the first R' running slots and the first S' used positions only."""
 
-    def __init__(self, settings: ModelSettings, rows: int, max_len: int, like: Tensor) -> None:
+    def __init__(self, settings: ModelSettings, max_rows: int, max_len: int, like: Tensor) -> None:
+        self.max_rows = max_rows
         self.max_len = max_len
-        self.k, self.v = (
-            like.new_zeros(settings.n_layers, rows, settings.n_kv_heads, 0, settings.d_head) for _ in "kv"
-        )
-        self.row_R = torch.arange(rows, device=like.device)
+        self.k, self.v = (like.new_zeros(settings.n_layers, 0, settings.n_kv_heads, 0, settings.d_head) for _ in "kv")
+        self.row_R = torch.arange(max_rows, device=like.device)
         self.position_R = self.row_R  # set by each `begin`
         self.used = 0  # likewise
 
-    def reserve(self, length: int) -> None:
-        """Room for positions 0..length-1. New room is zeroed: a masked key's weight is 0, and 0 * NaN would be NaN."""
-        have = self.k.shape[3]
-        if length > have:
-            size = min(self.max_len, max(length, have + max(have // 2, GROWTH)))
-            self.k, self.v = (torch.nn.functional.pad(old, (0, 0, 0, size - have)) for old in (self.k, self.v))
+    def reserve(self, rows: int, length: int) -> None:
+        """Room for slots 0..rows-1 and positions 0..length-1, somewhat more than asked, so that few calls copy.
+
+        New room is zeroed: a masked key's weight is 0, and 0 * NaN would be NaN.
+        """
+        have_rows, have = self.k.shape[1], self.k.shape[3]
+        if rows > have_rows or length > have:
+            if rows > have_rows:
+                have_rows = min(self.max_rows, max(rows, have_rows + have_rows // 2))
+            if length > have:
+                have = min(self.max_len, max(length, have + max(have // 2, GROWTH)))
+            self._resize(have_rows, have)
+
+    def trim(self, rows: int, length: int) -> None:
+        """Gives memory back once the running rows need less than a quarter of it."""
+        have_rows, have = self.k.shape[1], self.k.shape[3]
+        if 4 * rows * (length + GROWTH) < have_rows * have:
+            self._resize(rows, length)
+
+    def _resize(self, rows: int, length: int) -> None:
+        add = (0, 0, 0, length - self.k.shape[3], 0, 0, 0, rows - self.k.shape[1])  # negative numbers cut off
+        self.k = torch.nn.functional.pad(self.k, add)
+        self.v = torch.nn.functional.pad(self.v, add)
 
     def place(self, slots: slice, prefix: Prefix, parents: Tensor) -> None:
         """Copies prompt parents[i] into slot i: one prefill serves all samples of a request."""
@@ -68,7 +84,7 @@ class KVCache:
 
     def begin(self, position_R: Tensor, used: int) -> None:
         """Before a decoding step: running row r writes at position_R[r], and attention reads positions below `used`."""
-        self.reserve(used)
+        self.reserve(len(position_R), used)
         self.position_R, self.used = position_R, used
 
     def update(self, layer: int, k_RK1d: Tensor, v_RK1d: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 W = 64
+COLD = 1e-30  # temperatures below it are 0: logits / T would overflow
 
 
 def sample(
@@ -26,9 +27,13 @@ def sample(
     answer may hold) cut away: PPO samples with top_p = 1, and its policy, old policy and reference are scored in full.
     At T = 0 it is log_softmax(logits)[id].
     """
-    greedy_B = temperature_B == 0
-    p_BV = torch.softmax(logits_BV.float() / torch.where(greedy_B, 1.0, temperature_B).unsqueeze(1), 1)
+    greedy_B = temperature_B < COLD
+    p_BV = torch.softmax(_scaled(logits_BV, temperature_B), 1)
+    drowned_B = None  # rows where rounding leaves the banned token alone
     if banned_id is not None:
+        if bool((p_BV[:, banned_id] == 1).any()):
+            drowned_B = p_BV[:, banned_id] == 1
+            p_BV[drowned_B] = torch.softmax(_without(logits_BV[drowned_B], banned_id, temperature_B[drowned_B]), 1)
         p_BV[:, banned_id] = 0  # the others keep their share of the full distribution
     if bool(greedy_B.all()):
         id_B = p_BV.argmax(1)
@@ -37,14 +42,36 @@ def sample(
         id_B = inverse_cdf(kept_BV, uniform_B)
         if bool(greedy_B.any()):
             id_B = torch.where(greedy_B, p_BV.argmax(1), id_B)
-    return id_B, p_BV.gather(1, id_B.unsqueeze(1)).squeeze(1).log()
+    logprob_B = p_BV.gather(1, id_B.unsqueeze(1)).squeeze(1).log()
+    if drowned_B is not None:
+        full_BV = torch.log_softmax(_scaled(logits_BV, temperature_B), 1)
+        logprob_B = torch.where(drowned_B, full_BV.gather(1, id_B.unsqueeze(1)).squeeze(1), logprob_B)
+    return id_B, logprob_B
+
+
+def top_log_probs(
+    logits_BV: Float[Tensor, "B V"], temperature_B: Float[Tensor, " B"], k: int
+) -> tuple[Float[Tensor, "B k"], Int[Tensor, "B k"]]:
+    """The k largest of log_softmax(logits / T) and their ids, in descending order; T = 0 reads as in `sample`."""
+    return torch.log_softmax(_scaled(logits_BV, temperature_B), 1).topk(k, dim=1)
+
+
+def _scaled(logits_BV: Tensor, temperature_B: Tensor) -> Tensor:
+    return logits_BV.float() / torch.where(temperature_B < COLD, 1.0, temperature_B).unsqueeze(1)
+
+
+def _without(logits_BV: Tensor, banned_id: int, temperature_B: Tensor) -> Tensor:
+    kept_BV = logits_BV.float().index_fill(1, torch.tensor([banned_id], device=logits_BV.device), -torch.inf)
+    return _scaled(kept_BV, temperature_B)
 
 
 def nucleus(p_BV: Float[Tensor, "B V"], top_p_B: Float[Tensor, " B"]) -> Float[Tensor, "B V"]:
     """Zero but for the smallest set of likeliest tokens whose mass reaches top_p (the likeliest always stays)."""
     ranked_BV, order_BV = p_BV.sort(dim=1, descending=True, stable=True)
     before_BV = ranked_BV.cumsum(1, dtype=torch.float64) - ranked_BV
-    ranked_BV = ranked_BV * (before_BV < top_p_B.unsqueeze(1) * p_BV.sum(1, keepdim=True))
+    kept_BV = before_BV < top_p_B.unsqueeze(1) * p_BV.sum(1, keepdim=True)
+    kept_BV[:, 0] = True  # a top_p too small for fp32 reads as 0
+    ranked_BV = ranked_BV * kept_BV
     return torch.zeros_like(p_BV).scatter_(1, order_BV, ranked_BV)
 
 

@@ -1,15 +1,18 @@
 """Who runs in which slot: a pure state machine, testable without a model.
 
-    waiting --admit--> running (slots 0..R-1, always dense) --retire--> finished
+    add --> waiting --admit--> running (slots 0..R-1, always dense) --retire--> finished
+               |                  |
+               +------cancel------+
 
 Running samples fill the first R slots without holes, so that a decoding step costs what its running rows cost:
-`retire` says which rows of the tail move into the freed slots.
+`retire` and `cancel` say which rows of the tail move into the freed slots.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 
@@ -20,16 +23,25 @@ class Sample(NamedTuple):
     nth: int
 
 
+@dataclass
+class Waiting:
+    """A request in the queue: its first `taken` samples left it already."""
+
+    request: int
+    prompt_length: int
+    n: int
+    taken: int = 0
+
+
 class Scheduler:
-    def __init__(self, prompt_lengths: Sequence[int], n_samples: Sequence[int], max_rows: int, prefill_tokens: int):
-        self.prompt_lengths = prompt_lengths
+    """First come, first served. `refill_at`: how many slots must be free (or as many as samples wait) to admit."""
+
+    def __init__(self, max_rows: int, prefill_tokens: int, refill_at: int = 1) -> None:
         self.max_rows = max_rows
         self.prefill_tokens = prefill_tokens
-        # Freed slots wait for company: many small prefills would each pay a whole forward pass.
-        self.refill_at = max(1, max_rows // 8)
-        # Longest prompts first: neighbours are of similar length (little padding), the most memory is needed early.
-        order = sorted(range(len(prompt_lengths)), key=lambda request: -prompt_lengths[request])
-        self.waiting = deque(Sample(request, index) for request in order for index in range(n_samples[request]))
+        self.refill_at = refill_at
+        self.waiting: deque[Waiting] = deque()
+        self.waiting_samples = 0
         self.running: list[Sample] = []  # position = slot
 
     @property
@@ -39,7 +51,11 @@ class Scheduler:
     @property
     def split_request(self) -> bool:
         """Whether the request admitted last still has samples waiting: its prefilled prompt will be needed again."""
-        return bool(self.waiting) and self.waiting[0].nth > 0
+        return bool(self.waiting) and self.waiting[0].taken > 0
+
+    def add(self, request: int, prompt_length: int, n: int) -> None:
+        self.waiting.append(Waiting(request, prompt_length, n))
+        self.waiting_samples += n
 
     def admit(self) -> list[Sample]:
         """The samples to prefill now, in the slots after the running ones; empty: decode instead.
@@ -48,20 +64,25 @@ class Scheduler:
         Left-over samples of a request whose prompt was prefilled earlier come alone.
         """
         free = self.max_rows - len(self.running)
-        if self.running and free < min(self.refill_at, len(self.waiting)):
+        if self.running and free < min(self.refill_at, self.waiting_samples):
             return []
         admitted: list[Sample] = []
         left_over = self.split_request
-        prompts = 0
-        longest = self.prompt_lengths[self.waiting[0].request] if self.waiting else 0
+        prompts = longest = 0
         while self.waiting and len(admitted) < free:
-            sample = self.waiting[0]
-            if sample.nth == 0:
+            head = self.waiting[0]
+            if head.taken == 0:
+                longest = max(longest, head.prompt_length)
                 if left_over or (prompts > 0 and (prompts + 1) * longest > self.prefill_tokens):
                     break
                 prompts += 1
-            admitted.append(self.waiting.popleft())
-        self.running.extend(admitted)
+            until = min(head.n, head.taken + free - len(admitted))
+            admitted += [Sample(head.request, nth) for nth in range(head.taken, until)]
+            head.taken = until
+            if until == head.n:
+                self.waiting.popleft()
+        self.waiting_samples -= len(admitted)
+        self.running += admitted
         return admitted
 
     def retire(self, slots: Sequence[int]) -> list[tuple[int, int]]:
@@ -74,3 +95,12 @@ class Scheduler:
             self.running[target] = self.running[source]
         del self.running[stay:]
         return moves
+
+    def cancel(self, request: int) -> list[tuple[int, int]]:
+        """Takes the request's samples out of queue and slots; returns the moves of `retire`."""
+        for waiting in self.waiting:
+            if waiting.request == request:
+                self.waiting.remove(waiting)
+                self.waiting_samples -= waiting.n - waiting.taken
+                break
+        return self.retire([slot for slot, sample in enumerate(self.running) if sample.request == request])

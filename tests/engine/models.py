@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import torch
 
@@ -13,7 +14,7 @@ from ayni.model.transformer import Transformer, init_weights
 VOCAB = 97  # no multiple of the sampler's block
 
 
-def tiny_model(seed: int = 0, **changes: int) -> Transformer:
+def tiny_model(seed: int = 0, **changes: Any) -> Transformer:
     fields = {"vocab_size": VOCAB, "dim": 32, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "ffn_dim": 64}
     model = Transformer(ModelSettings(**(fields | {"max_seq_len": 96} | changes)))
     init_weights(model, seed, std=0.25)

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from ayni.config import RopeScaling
 from ayni.engine.engine import Engine, Request
+from ayni.model.transformer import Transformer
 
 from .models import Letters, naive_greedy, naive_log_probs, random_requests, tiny_model
 
@@ -93,6 +95,8 @@ def test_generation_ends_at_the_context_and_long_prompts_are_refused() -> None:
         ({"top_p": 0.0}, "top_p"),
         ({"n": 0}, "n is 0"),
         ({"seed": -1}, "seed"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"top_logprobs": -1}, "top_logprobs"),
     ],
 )
 def test_impossible_requests_are_refused(wrong: dict[str, Any], message: str) -> None:
@@ -116,6 +120,67 @@ def test_stop_strings_end_only_the_rows_that_have_them() -> None:
     assert any(completion.finish == "stop" for completion in cut)
     with pytest.raises(ValueError, match="stop strings need"):
         Engine(model).generate([stopping])
+
+
+class Words(Letters):
+    """Every token is three letters long: a stop string mostly begins and ends in the middle of tokens."""
+
+    def decode(self, ids: list[int]) -> str:
+        return "".join(self.text[i] + self.text[2 * i % 27] + self.text[5 * i % 27] for i in ids)
+
+
+def test_a_stop_string_may_be_completed_in_the_middle_of_a_token() -> None:
+    model, tokenizer = tiny_model(), Words()
+    free = Request([3, 1, 4], 40, temperature=1.3, seed=3, n=12)
+    engine = Engine(model, tokenizer)  # type: ignore[arg-type]
+    whole = engine.generate([free])[0]
+    text = tokenizer.decode(whole[0].ids)
+    inside = text[28:33]  # ends with the second letter of the 11th token
+    cut = engine.generate([replace(free, stop_strings=(inside, "zq!"))])[0]
+    for completion, shorter in zip(whole, cut, strict=True):
+        ends = [end for end in range(1, 41) if inside in tokenizer.decode(completion.ids[:end])]
+        assert shorter.ids == completion.ids[: ends[0] if ends else None]
+        assert shorter.finish == ("stop" if ends else "length")
+    assert len(cut[0].ids) <= 11
+    assert cut[0].finish == "stop"
+
+
+class Growing:
+    """Keys and values of one row, each with the angle of its time."""
+
+    def __init__(self) -> None:
+        self.layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def update(self, layer: int, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if layer in self.layers:
+            k, v = (torch.cat([old, new], 2) for old, new in zip(self.layers[layer], (k, v)))
+        self.layers[layer] = (k, v)
+        return k, v
+
+
+@torch.no_grad()
+def naive_cached_greedy(model: Transformer, request: Request) -> list[int]:
+    """One row alone: its prompt in one piece, then token by token over the growing keys."""
+    T, cache, ids = len(request.prompt), Growing(), []
+    mask = torch.ones(1, T, T, dtype=torch.bool).tril()
+    logits = model(torch.tensor([request.prompt]), mask_BTS=mask, cache=cache)
+    for position in range(T, T + request.max_new_tokens):
+        ids.append(int(logits[0, -1].argmax()))
+        if ids[-1] in request.stop_ids:
+            break
+        logits = model(torch.tensor([ids[-1:]]), torch.tensor([[position]]), cache=cache)
+    return ids
+
+
+def test_dynamic_rope_turns_every_row_by_its_own_length() -> None:
+    """Padding and neighbours must not lengthen a row: short and long prompts share prefills and steps here."""
+    scaling = RopeScaling(kind="dynamic", factor=4.0, original_max_seq_len=24)
+    model = tiny_model(rope_scaling=scaling)
+    requests = [*random_requests(40, temperature=0.0), Request([5, 9] * 30, 30, temperature=0.0)]
+    answers = [completion.ids for (completion,) in Engine(model, max_rows=12).generate(requests)]
+    assert answers == [naive_cached_greedy(model, request) for request in requests]
+    plain = [completion.ids for (completion,) in Engine(tiny_model(), max_rows=12).generate(requests)]
+    assert answers != plain
 
 
 def test_trap_10_padding_never_comes_out_and_eos_does() -> None:

@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from ayni.engine.rows import uniforms
-from ayni.engine.sampling import inverse_cdf, sample
+from ayni.engine.sampling import inverse_cdf, sample, top_log_probs
 
 
 def draw(logits_V: torch.Tensor, temperature: float, top_p: float = 1.0, count: int = 20_000, **options: int) -> tuple:
@@ -89,3 +89,38 @@ def test_uniforms_depend_on_seed_sample_and_step_alone() -> None:
     assert streams.min() >= 0
     assert streams.max() < 1
     assert np.abs(np.corrcoef(streams) - np.eye(6)).max() < 0.15
+
+
+def test_the_coldest_temperature_and_the_smallest_nucleus_are_greedy() -> None:
+    logits = 50 * torch.randn(40, 90, generator=torch.Generator().manual_seed(3))
+    u = torch.rand(40, generator=torch.Generator().manual_seed(4))
+    for temperature, top_p in ((1e-12, 1.0), (1e-29, 1.0), (1e-31, 1.0), (1e-40, 1.0), (1.0, 1e-320), (1e-40, 1e-320)):
+        ids, logprobs = sample(logits, torch.full((40,), temperature), torch.full((40,), top_p), u)
+        assert torch.equal(ids, logits.argmax(1))
+        assert logprobs.isfinite().all()
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.01, 1.0])
+def test_trap_10_padding_stays_away_where_the_model_wants_nothing_else(temperature: float) -> None:
+    """Beside such a padding token all others round to probability 0 in fp32."""
+    logits = torch.tensor([0.0, 200.0, 1.0, 1.005])
+    ids, logprobs = draw(logits, temperature, count=20_000, banned_id=1)
+    if temperature == 0:
+        assert set(ids.tolist()) == {3}
+    else:
+        expected = torch.softmax(logits[[0, 2, 3]].double() / temperature, 0).numpy() * 20_000
+        counts = np.bincount(ids.numpy(), minlength=4)[[0, 2, 3]]
+        likely = expected > 5
+        assert stats.chisquare(counts[likely], expected[likely] * counts.sum() / expected[likely].sum()).pvalue > 0.001
+    full = torch.log_softmax(logits / (temperature or 1.0), 0)
+    assert torch.allclose(logprobs, full[ids], rtol=1e-5)
+
+
+def test_top_log_probs_are_in_descending_order_with_their_ids() -> None:
+    logits = torch.randn(6, 50, generator=torch.Generator().manual_seed(5))
+    temperature = torch.tensor([0.0, 0.5, 1.0, 2.0, 1e-40, 1.0])
+    values, ids = top_log_probs(logits, temperature, 7)
+    for row, divisor in enumerate([1.0, 0.5, 1.0, 2.0, 1.0, 1.0]):
+        expected = sorted(enumerate(torch.log_softmax(logits[row] / divisor, 0).tolist()), key=lambda pair: -pair[1])
+        assert ids[row].tolist() == [id for id, _ in expected[:7]]
+        assert values[row].tolist() == pytest.approx([value for _, value in expected[:7]], abs=1e-5)

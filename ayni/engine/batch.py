@@ -1,0 +1,237 @@
+"""The running rows of a model and the queue before them; each step gives one token to some or all of them.
+
+    advance: schedule -> run (prefill or decode one token for every running row) -> sample -> record
+    release: the rows that ended leave, the last ones move into their slots
+
+Shape letters: R running rows, P prompts, T tokens of a prompt, S cached positions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ayni.engine.cache import KVCache, PrefillCache, Prefix
+from ayni.engine.request import Finish, Request, Top
+from ayni.engine.rows import Rows
+from ayni.engine.sampling import sample, top_log_probs
+from ayni.engine.scheduler import Sample, Scheduler
+from ayni.model.transformer import Transformer
+from ayni.text.tokenizer import Tokenizer
+
+
+@dataclass
+class Live:
+    """A request that waits or runs; `left` counts its samples that did not end yet."""
+
+    request: Request
+    limit: int  # new tokens: what was asked, or what the context has room for
+    left: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One new token for each of the rows `slots`."""
+
+    slots: slice
+    samples: list[Sample]
+    ids: NDArray[np.int64]
+    logprobs: NDArray[np.float32]
+    top: dict[int, Top]  # by row, of those that ask for it
+    stopped: NDArray[np.bool_]  # by a stop id or a stop string
+    full: NDArray[np.bool_]  # limit reached
+
+    @property
+    def ended(self) -> list[int]:
+        """The slots to release."""
+        return (self.slots.start + np.flatnonzero(self.stopped | self.full)).tolist()
+
+    def finish(self, row: int) -> Finish | None:
+        if self.stopped[row]:
+            return "stop"
+        return "length" if self.full[row] else None
+
+
+class Batch:
+    """`max_len` caps prompt and answer together, `max_rows` the rows of a step, `prefill_tokens` a prefill."""
+
+    def __init__(
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer | None,
+        max_len: int,
+        max_rows: int,
+        prefill_tokens: int,
+        refill_at: int = 1,
+    ) -> None:
+        self.model, self.tokenizer, self.max_len = model, tokenizer, max_len
+        self.pad_id = tokenizer.pad_id if tokenizer else None
+        self.weight = model.tok_embeddings.weight
+        self.scheduler = Scheduler(max_rows, prefill_tokens, refill_at)
+        self.live: dict[int, Live] = {}
+        self._clear()
+
+    def _clear(self) -> None:
+        self.rows = Rows()
+        self.cache = KVCache(self.model.settings, self.scheduler.max_rows, self.max_len, self.weight)
+        self.split: Prefix | None = None  # the prompt whose samples did not all find a slot yet
+
+    @torch.inference_mode()
+    def reserve(self, rows: int, longest_answer: int, most_stops: int) -> None:
+        """Room for what is known to come, at once."""
+        self.rows.reserve(rows, longest_answer, most_stops)
+        self.cache.reserve(rows, 0)
+
+    def add(self, number: int, request: Request) -> None:
+        limit = min(request.max_new_tokens, self.max_len - len(request.prompt))
+        self.live[number] = Live(request, limit, left=request.n)
+        self.scheduler.add(number, len(request.prompt), request.n)
+
+    @torch.inference_mode()
+    def cancel(self, number: int) -> None:
+        """The request leaves queue and slots; nothing happens if it is in neither."""
+        if self.live.pop(number, None) is not None:
+            self._move(self.scheduler.cancel(number))
+            if not self.scheduler.split_request:
+                self.split = None
+
+    @torch.inference_mode()
+    def advance(self) -> Step:
+        """One token for each admitted sample, or else for every running row."""
+        admitted = self.scheduler.admit()
+        slots, logits_RV = self._prefill(admitted) if admitted else self._decode()
+        ids, logprobs = self._sample(slots, logits_RV)
+        top = self._top(slots, logits_RV)
+        stopped, full = self.rows.record(slots, ids, logprobs)
+        samples = self.scheduler.running[slots]
+        return Step(slots, samples, ids, logprobs, top, stopped | self._said_stop(slots), full)
+
+    @torch.inference_mode()
+    def release(self, slots: list[int]) -> None:
+        """The samples in these slots have ended."""
+        for slot in slots:
+            number = self.scheduler.running[slot].request
+            self.live[number].left -= 1
+            if not self.live[number].left:
+                del self.live[number]
+        self._move(self.scheduler.retire(slots))
+
+    @torch.inference_mode()
+    def trim(self) -> None:
+        """Gives back memory that the running rows no longer need; all of it when nothing runs or waits."""
+        running = len(self.scheduler.running)
+        if self.scheduler.done:
+            self._clear()
+        elif running:
+            self.cache.trim(running, int(self.rows.length[:running].max()))
+
+    def _move(self, moves: list[tuple[int, int]]) -> None:
+        if moves:
+            self.rows.move(moves)
+            self.cache.move(moves, int(self.rows.length[: len(self.scheduler.running)].max()))
+
+    def _prefill(self, admitted: list[Sample]) -> tuple[slice, Tensor]:
+        slots = slice(len(self.scheduler.running) - len(admitted), len(self.scheduler.running))
+        order = {request: prompt for prompt, request in enumerate(dict.fromkeys(sample.request for sample in admitted))}
+        if admitted[0].nth > 0:
+            assert self.split is not None
+            prefix = self.split
+        else:
+            prefix = self._forward_prompts([self.live[number].request.prompt for number in order])
+        self.split = prefix.last() if self.scheduler.split_request else None
+        parents = self._to_device(np.array([order[sample.request] for sample in admitted]))
+        self.cache.reserve(slots.stop, prefix.layers[0][0].shape[2])
+        self.cache.place(slots, prefix, parents)
+        wanted = [self.live[number] for number in order]
+        self.rows.reserve(
+            slots.stop, max(live.limit for live in wanted), max(len(live.request.stop_ids) for live in wanted)
+        )
+        for slot, (number, index) in enumerate(admitted, slots.start):
+            self.rows.place(slot, self.live[number].request, self.live[number].limit, index)
+        return slots, prefix.logits_PV[parents]
+
+    def _forward_prompts(self, prompts: list[list[int]]) -> Prefix:
+        """Right-padded prompts under the causal mask: what follows a prompt's end cannot reach it.
+
+        Padding stays at the position of the prompt's last token, so that it does not lengthen the row in the eyes of a
+        rotation that depends on the row's length (dynamic RoPE scaling).
+        """
+        T = max(map(len, prompts))
+        tokens_PT = self._to_device(np.array([prompt + [0] * (T - len(prompt)) for prompt in prompts]))
+        length_P = np.array([len(prompt) for prompt in prompts])
+        positions_PT = self._to_device(np.minimum(np.arange(T), length_P[:, None] - 1))
+        causal_1TT = torch.ones(1, T, T, dtype=torch.bool, device=self.weight.device).tril_()
+        ends_P = self._to_device(np.arange(len(prompts)) * T + length_P - 1)
+        cache = PrefillCache()
+        logits_PV = self.model(tokens_PT, positions_PT, causal_1TT, cache, ends_P)
+        return Prefix(cache.layers, logits_PV)
+
+    def _decode(self) -> tuple[slice, Tensor]:
+        """The last token of every running row, at the row's own position, over the used length of the cache."""
+        running = len(self.scheduler.running)
+        length_R = self.rows.length[:running]
+        used = int(length_R.max()) + 1
+        tokens_R1 = self._to_device(self.rows.last_ids(running)[:, None])
+        position_R1 = self._to_device(length_R[:, None].copy())
+        even = used == int(length_R.min()) + 1  # then every row sees all returned keys
+        mask_R1S = None if even else (torch.arange(used, device=position_R1.device) <= position_R1).unsqueeze(1)
+        self.cache.begin(position_R1.squeeze(1), used)
+        logits_R1V = self.model(tokens_R1, position_R1, mask_R1S, self.cache)
+        length_R += 1
+        return slice(0, running), logits_R1V.squeeze(1)
+
+    def _sample(self, slots: slice, logits_RV: Tensor) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        id_R, logprob_R = sample(
+            logits_RV,
+            self._to_device(self.rows.temperature[slots]),
+            self._to_device(self.rows.top_p[slots]),
+            self._to_device(self.rows.draws(slots)),
+            self.pad_id,
+        )
+        return id_R.cpu().numpy(), logprob_R.cpu().numpy()
+
+    def _top(self, slots: slice, logits_RV: Tensor) -> dict[int, Top]:
+        """By row: the likeliest tokens of the full distribution at the row's temperature."""
+        asking = np.flatnonzero(self.rows.top[slots])
+        if not len(asking):
+            return {}
+        counts = self.rows.top[slots][asking].tolist()
+        temperature = self._to_device(self.rows.temperature[slots][asking])
+        logp, ids = top_log_probs(logits_RV[self._to_device(asking)], temperature, max(counts))
+        ranked = zip(asking.tolist(), counts, ids.tolist(), logp.tolist())
+        return {row: list(zip(row_ids[:count], row_logp[:count])) for row, count, row_ids, row_logp in ranked}
+
+    def _said_stop(self, slots: slice) -> NDArray[np.bool_]:
+        """Rows whose text now holds one of their stop strings; only the tail that the last token can complete is read."""
+        said = np.zeros(slots.stop - slots.start, bool)
+        for row in np.flatnonzero(self.rows.has_strings[slots]):
+            assert self.tokenizer is not None
+            slot = slots.start + int(row)
+            stop_strings = self.live[self.scheduler.running[slot].request].request.stop_strings
+            # A token is a byte of text at least; one more, because decoding may drop the first one's leading space.
+            tail = max(len(stop.encode()) for stop in stop_strings) + 1
+            count = int(self.rows.count[slot])
+            text = self.tokenizer.decode(self.rows.ids[slot, max(0, count - tail) : count].tolist())
+            said[row] = any(stop in text for stop in stop_strings)
+        return said
+
+    def _to_device(self, array: NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(array).to(self.weight.device)
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    was_training = model.training
+    if was_training:
+        model.eval()
+    try:
+        yield
+    finally:
+        if was_training:
+            model.train()
