@@ -7,8 +7,10 @@ import json
 import logging
 import signal
 import socket
+import threading
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 from rich.text import Text
@@ -17,8 +19,21 @@ from ayni import telemetry
 from ayni.serve.app import create_app
 from ayni.serve.guard import is_loopback
 from ayni.serve.models import Catalogue
+from ayni.serve.worker import Worker
 
-GRACE = 3  # seconds for open requests after Ctrl-C
+GRACE = 2.0  # seconds that open requests have after Ctrl-C to come to their end; then they are told that it is over
+
+
+class Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, worker: Worker) -> None:
+        super().__init__(config)
+        self.worker = worker
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        over = threading.Timer(GRACE, self.worker.stop)
+        over.daemon = True
+        over.start()
 
 
 def serve(
@@ -50,10 +65,10 @@ def serve(
         signal.signal(signal.SIGINT, signal.default_int_handler)
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=GRACE
+            app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=int(2 * GRACE)
         )
         with contextlib.suppress(KeyboardInterrupt):  # which uvicorn hands on once everything is closed
-            uvicorn.Server(config).run(sockets=[listener])
+            Server(config, app.state.serving.worker).run(sockets=[listener])
         telemetry.say("stopped")
 
 
@@ -126,4 +141,4 @@ def _introduce(catalogue: Catalogue, url: str, with_key: bool) -> None:
             "",
         ]
     text = "\n".join([*lines, "Ctrl-C stops the server."])
-    telemetry.show(Text(text, no_wrap=True, overflow="ignore"))  # lines to copy stay whole
+    telemetry.results_console.print(Text(text), soft_wrap=True)  # lines to copy stay whole

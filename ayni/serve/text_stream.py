@@ -60,14 +60,12 @@ class TextStream:
         if ends:
             self.stopped = final = True
             text = text[: min(ends)]
-        solid = text.rstrip() if self._strip else text
-        if final:
-            text, keep = solid, 0
-        else:
-            keep = max(len(text) - len(solid), max((_overlap(text, stop) for stop in self._stops), default=0))
+        keep = 0 if final else max((_overlap(text, stop) for stop in self._stops), default=0)
         out, self._held = text[: len(text) - keep], text[len(text) - keep :]
-        if self._strip and not self._out:
-            out = out.lstrip()
+        if self._strip:
+            solid = out.rstrip()
+            self._held = "" if final else out[len(solid) :] + self._held
+            out = solid if self._out else solid.lstrip()
         self._out += len(out)
         return out
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from ayni.serve.text_stream import BROKEN
 from ayni.text.tokenizer import Tokenizer
@@ -36,22 +36,19 @@ class Vocabulary:
         return None if BROKEN in text else list(text.encode())
 
     def encode_prompt_text(self, text: str, add_special_tokens: bool = True) -> list[int]:
-        """Ids of a text under the client's own control: special tokens in it count, and BOS goes in front once.
-
-        An empty text becomes the token that begins a document, since a model needs one to go on from.
-        """
+        """Ids of a text under the client's own control: special tokens in it count, and BOS goes in front once."""
         ids = self.tokenizer.encode_marked(text)
         if add_special_tokens and self.adds_bos and ids[:1] != [self.tokenizer.bos_id]:
             ids = [self.tokenizer.bos_id, *ids]
         return ids
 
-    @property
+    @cached_property
     def document_start(self) -> int:
         """What stands in front of a text where nothing else does."""
         start = self.tokenizer.piece_id("<|endoftext|>") if self.tokenizer.dialogue == "chatml" else None
         return self.tokenizer.bos_id if start is None else start
 
-    @property
+    @cached_property
     def adds_bos(self) -> bool:
         """Whether this checkpoint's own tokenizer puts BOS in front of a text, as transformers and vLLM have it do."""
         files = self.tokenizer.files

@@ -61,32 +61,30 @@ def is_empty(session: Session) -> bool:
     return not any(held) and batch.cache.k.numel() == 0 and all(array.size == 0 for array in vars(rows).values())
 
 
-ADD = st.tuples(st.just("add"), st.integers(0, len(POOL) - 1))
-CANCEL = st.tuples(st.just("cancel"), st.integers(1, 5))  # the latest request, the one before, ...
-STEP = st.tuples(st.just("step"), st.integers(1, 8))
-
-
-@settings(max_examples=30, deadline=None)
-@given(
-    script=st.lists(st.one_of(ADD, ADD, CANCEL, STEP, STEP), min_size=5, max_size=30),
-    max_rows=st.sampled_from([1, 3, 8]),
+ROUND = st.tuples(
+    st.lists(st.integers(0, len(POOL) - 1), min_size=1, max_size=3),  # who comes
+    st.integers(1, 4),  # steps
+    st.one_of(st.none(), st.integers(1, 6)),  # who goes: the latest request, the one before, ...
 )
-def test_whoever_comes_and_goes_an_answer_is_the_one_given_alone(script: list[tuple[str, int]], max_rows: int) -> None:
+
+
+@settings(max_examples=25, deadline=None)
+@given(rounds=st.lists(ROUND, min_size=4, max_size=10), max_rows=st.sampled_from([1, 3, 8]))
+def test_whoever_comes_and_goes_an_answer_is_the_one_given_alone(
+    rounds: list[tuple[list[int], int, int | None]], max_rows: int
+) -> None:
     session = session_of(max_rows)
     asked: dict[int, int] = {}  # session's number -> pool's
     cancelled: set[int] = set()
     answers: Answers = {}
-    for action, number in script:
-        if action == "add":
-            asked[session.add(POOL[number])] = number
-        elif action == "cancel":
-            latest = len(asked) - number
-            session.cancel(latest)
-            cancelled |= {latest} & set(asked)
-        else:
-            for _ in range(number):
-                for token in take(session, answers):
-                    assert token.request not in cancelled
+    for newcomers, steps, back in rounds:
+        for pooled in newcomers:
+            asked[session.add(POOL[pooled])] = pooled
+        for _ in range(steps):
+            assert not cancelled & {token.request for token in take(session, answers)}
+        if back is not None:
+            session.cancel(len(asked) - back)
+            cancelled |= {len(asked) - back} & set(asked)
         assert session.running <= max_rows
     drain(session, answers)
     for number, pooled in asked.items():

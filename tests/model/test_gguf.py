@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 import gguf
 import numpy as np
 import pytest
+import sentencepiece
 import torch
 from gguf import GGMLQuantizationType as Kind
-from transformers import AutoTokenizer, LlamaForCausalLM
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
 from ayni.config import RopeScaling
 from ayni.model.checkpoint import check, check_vocabulary, load_model, open_checkpoint, save_model, write_checkpoint
@@ -123,7 +126,9 @@ def test_trap_15_fp32_file_gives_the_same_logits(tmp_path: Path, n_kv_heads: int
     assert loaded.settings.tie_embeddings == tied
 
 
-@pytest.mark.parametrize("kind", [Kind.F16, Kind.BF16, Kind.Q8_0, Kind.Q4_0, Kind.Q4_1], ids=lambda kind: kind.name)
+@pytest.mark.parametrize(
+    "kind", [Kind.F16, Kind.BF16, Kind.Q8_0, Kind.Q4_0, Kind.Q4_1, Kind.Q5_0, Kind.Q5_1], ids=lambda kind: kind.name
+)
 def test_values_are_those_of_gguf_itself(tmp_path: Path, kind: Kind) -> None:
     model = source_model()
     values = write_gguf(tmp_path / "m.gguf", model, kind)
@@ -277,3 +282,99 @@ def test_what_gguf_cannot_say_is_refused(tmp_path: Path, tokenizer: Tokenizer) -
         with pytest.raises(ValueError, match=says):
             our_write_gguf(open_checkpoint(tmp_path / name), tmp_path / "m.gguf", tokenizer, "f16", "small")
     assert not (tmp_path / "m.gguf").exists()
+
+
+def test_a_factor_without_a_type_is_linear_scaling(
+    tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As llama.cpp takes it; the factor comes back as the decimal number that was meant."""
+    scaling = RopeScaling(kind="linear", factor=2.3, original_max_seq_len=64)
+    save_model(language_model(rope_scaling=scaling), tmp_path / "model", tokenizer)
+    monkeypatch.setattr(gguf.GGUFWriter, "add_rope_scaling_type", lambda writer, kind: None)
+    our_write_gguf(open_checkpoint(tmp_path / "model"), tmp_path / "m.gguf", tokenizer, "f32", "small")
+    assert open_gguf(tmp_path / "m.gguf").settings.rope_scaling == scaling
+
+
+def test_llama_3s_table_is_that_of_llama_cpps_converter(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    scaling = RopeScaling(kind="llama3", factor=32.0, original_max_seq_len=8192)
+    model = language_model(rope_scaling=scaling, rope_theta=500_000.0, head_dim=64)
+    save_model(model, tmp_path / "model", tokenizer)
+    our_write_gguf(open_checkpoint(tmp_path / "model"), tmp_path / "m.gguf", tokenizer, "f32", "small")
+    wanted = []
+    for i in range(32):
+        wavelength = 2 * math.pi * 500_000.0 ** (2 * i / 64)
+        if wavelength < 8192 / 4:
+            wanted.append(1.0)
+        elif wavelength > 8192:
+            wanted.append(32.0)
+        else:
+            smooth = (8192 / wavelength - 1) / (4 - 1)
+            wanted.append(1 / ((1 - smooth) / 32 + smooth))
+    reader = gguf.GGUFReader(tmp_path / "m.gguf")
+    (table,) = [tensor.data for tensor in reader.tensors if tensor.name == "rope_freqs.weight"]
+    assert np.allclose(table, wanted, rtol=1e-5)
+    assert len({*table.tolist()} - {1.0, 32.0}) > 2  # the smooth stretch in between is tested too
+    assert "llama.rope.scaling.factor" not in reader.fields  # llama.cpp would divide every frequency by it as well
+
+
+@pytest.mark.parametrize("n_kv_heads", [1, 2, 4])
+@pytest.mark.parametrize("tied", [False, True])
+def test_transformers_reads_what_we_write(tmp_path: Path, tokenizer: Tokenizer, n_kv_heads: int, tied: bool) -> None:
+    model = language_model(n_kv_heads, tied, rope_theta=500_000.0)
+    save_model(model, tmp_path / "model", tokenizer)
+    our_write_gguf(open_checkpoint(tmp_path / "model"), tmp_path / "m.gguf", tokenizer, "f32", "small")
+    config = LlamaConfig(**load_gguf_checkpoint(tmp_path / "m.gguf")["config"])
+    theirs = LlamaForCausalLM(config).eval()
+    read = load_gguf_checkpoint(tmp_path / "m.gguf", return_tensors=True, model_to_load=theirs)["tensors"]
+    problems = theirs.load_state_dict(read, strict=False)
+    assert not problems.unexpected_keys
+    assert problems.missing_keys == (["lm_head.weight"] if tied else [])
+    theirs.tie_weights()
+    x = tokens(2, 30)
+    with torch.no_grad():
+        assert relative_error(model(x), theirs(x).logits) < 1e-5
+
+
+def test_metadata_is_what_llama_cpps_converter_writes(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    save_model(language_model(), tmp_path / "model", tokenizer)
+    our_write_gguf(open_checkpoint(tmp_path / "model"), tmp_path / "m.gguf", tokenizer, "bf16", "small")
+    reader = gguf.GGUFReader(tmp_path / "m.gguf")
+    found = {name: field.contents() for name, field in reader.fields.items() if not name.startswith("tokenizer.")}
+    found = {name: value for name, value in found.items() if not name.startswith("GGUF.")}
+    assert found == {
+        "general.architecture": "llama", "general.type": "model", "general.name": "small", "general.file_type": 32,
+        "general.quantization_version": 2, "llama.vocab_size": 300, "llama.context_length": 128,
+        "llama.embedding_length": 48, "llama.block_count": 2, "llama.feed_forward_length": 80,
+        "llama.attention.head_count": 4, "llama.attention.head_count_kv": 2, "llama.attention.key_length": 12,
+        "llama.attention.value_length": 12, "llama.attention.layer_norm_rms_epsilon": pytest.approx(1e-5),
+        "llama.rope.freq_base": 10_000.0, "llama.rope.dimension_count": 12,
+    }  # fmt: skip
+
+
+def test_an_embedding_padded_beyond_the_tokenizer_pads_the_list_of_pieces(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    model = language_model(vocab_size=304)
+    save_model(model, tmp_path / "model", tokenizer)
+    our_write_gguf(open_checkpoint(tmp_path / "model"), tmp_path / "m.gguf", tokenizer, "f32", "small")
+    fields = gguf.GGUFReader(tmp_path / "m.gguf").fields
+    assert fields["tokenizer.ggml.tokens"].contents()[299:] == [
+        tokenizer_piece(tokenizer, 299), "[PAD300]", "[PAD301]", "[PAD302]", "[PAD303]",
+    ]  # fmt: skip
+    assert len(fields["tokenizer.ggml.scores"].contents()) == len(fields["tokenizer.ggml.token_type"].contents()) == 304
+    import_gguf(tmp_path / "m.gguf", tmp_path / "back")
+    text = "the ant number 12 saw a bee 🐜"
+    assert load_tokenizer(tmp_path / "back").encode(text) == tokenizer.encode(text)
+    x = tokens(1, 20)
+    assert torch.equal(load_model(tmp_path / "back")(x), model(x))
+
+
+def tokenizer_piece(tokenizer: Tokenizer, number: int) -> str:
+    return sentencepiece.SentencePieceProcessor(model_proto=tokenizer.files["tokenizer.model"]).IdToPiece(number)
+
+
+def test_norms_that_do_not_fit_the_matrices_type_widen_the_model(tmp_path: Path) -> None:
+    """What was trained or merged in float32 and stored as F16 keeps its float32 norms; nothing is rounded."""
+    model = source_model()  # its norms are random float32 numbers
+    write_gguf(tmp_path / "m.gguf", model, Kind.F16)
+    opened = open_gguf(tmp_path / "m.gguf")
+    assert opened.dtype == torch.float32
+    assert torch.equal(opened.read("norm.weight"), model.norm.weight)

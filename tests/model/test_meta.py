@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from ayni.config import ModelSettings
+from ayni.config import ModelSettings, RopeScaling
 from ayni.model.checkpoint import check, load_model, open_checkpoint, save_model, write_checkpoint
 from ayni.model.meta import open_meta, write_meta
-from ayni.text.tokenizer import Tokenizer
+from ayni.text.tokenizer import Tokenizer, load_tokenizer
 
 from .interleaved import draw_meta_weights, meta_logits
 from .small import language_model, relative_error, scalar_model, settings, tokens
@@ -148,7 +148,7 @@ def put_object(directory: Path) -> None:
 MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a part is gone": (lambda d: (d / "consolidated.00.pth").unlink(), r"consolidated\.00\.pth: missing, though consolidated\.01"),
     "truncated": (lambda d: truncate(d / "consolidated.01.pth"), r"consolidated\.01\.pth: truncated"),
-    "an object inside": (put_object, r"consolidated\.00\.pth: truncated, or more than a table of tensors"),
+    "a bare pickle": (put_object, r"consolidated\.00\.pth: (truncated, or not written by torch\.save|holds more than tensors)"),
     "no params": (lambda d: (d / "params.json").unlink(), r"params\.json: missing"),
     "params lack dim": (lambda d: (d / "params.json").write_text('{"n_heads": 4}'), r"params\.json: 'dim' is missing"),
     "a mixture of experts": (lambda d: edit(d, moe_args={}), r"params\.json: 'moe_args' is not a parameter of a Llama"),
@@ -188,3 +188,51 @@ def test_what_the_layout_cannot_say_is_refused(tmp_path: Path, tokenizer: Tokeni
         with pytest.raises(ValueError, match=says):
             write_meta(open_checkpoint(tmp_path / name), tmp_path / "away", tokenizer, parts)
     assert not (tmp_path / "away").exists()
+    with pytest.raises(ValueError, match=r"no tokenizer\.model"):
+        write_meta(open_checkpoint(tmp_path / "model"), tmp_path / "away", of_json_alone(tokenizer, tmp_path / "json"))
+    assert not (tmp_path / "away").exists()
+
+
+def of_json_alone(tokenizer: Tokenizer, directory: Path) -> Tokenizer:
+    tokenizer.save(directory)
+    (directory / "tokenizer.model").unlink()
+    return load_tokenizer(directory)
+
+
+def test_parts_of_several_types_are_widened_not_narrowed(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    s = settings(n_kv_heads=4)
+    weights = {name: w.bfloat16() if w.ndim == 1 else w for name, w in draw_meta_weights(s).items()}
+    write_release(tmp_path / "release", weights, s, 1, by_width=True)
+    tokenizer.save(tmp_path / "release")
+    opened = open_meta(tmp_path / "release")
+    assert opened.dtype == torch.float32
+    write_checkpoint(opened, tmp_path / "model")
+    w2 = load_model(tmp_path / "model").layers[1].feed_forward.w2.weight
+    assert torch.equal(w2, weights["layers.1.feed_forward.w2.weight"])
+
+
+def test_llama_3s_list_of_byte_strings_gives_way_to_tokenizer_json(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    s = settings(n_kv_heads=4)
+    write_release(tmp_path / "release", draw_meta_weights(s), s, 1, by_width=False)
+    tokenizer.save(tmp_path / "json")
+    (tmp_path / "json" / "tokenizer.model").write_text("IQ== 0\nIg== 1\n")
+    write_checkpoint(open_meta(tmp_path / "release", tmp_path / "json"), tmp_path / "model")
+    text = "the ant number 12 saw a bee"
+    assert load_tokenizer(tmp_path / "model").encode(text) == tokenizer.encode(text)
+
+
+def test_llama_3_1_scaling_goes_out_and_comes_in(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    scaling = RopeScaling(kind="llama3", factor=8.0, original_max_seq_len=8192)
+    save_model(language_model(rope_scaling=scaling, rope_theta=500_000.0), tmp_path / "model", tokenizer)
+    write_meta(open_checkpoint(tmp_path / "model"), tmp_path / "away", tokenizer)
+    assert json.loads((tmp_path / "away" / "params.json").read_text())["use_scaled_rope"] is True
+    assert open_meta(tmp_path / "away").settings.rope_scaling == scaling
+
+
+def test_a_shared_embedding_is_stored_once(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    sizes = {}
+    for tied in (False, True):
+        save_model(language_model(tied=tied), tmp_path / f"{tied}", tokenizer)
+        write_meta(open_checkpoint(tmp_path / f"{tied}"), tmp_path / f"away-{tied}", tokenizer)
+        sizes[tied] = (tmp_path / f"away-{tied}" / "consolidated.00.pth").stat().st_size
+    assert 0 <= sizes[False] - sizes[True] - 300 * 48 * 4 < 1000  # the rest is the table of contents

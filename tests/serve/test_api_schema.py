@@ -50,7 +50,10 @@ OPERATIONS = [
 @pytest.fixture(scope="module")
 def schema(model_dir: Path, reward_dir: Path) -> Iterator[schemathesis.BaseSchema]:
     with running(create_app([model_dir], [reward_dir], max_len=24)) as live:
-        yield schemathesis.openapi.from_url(f"{live.url}/openapi.json")
+        # Some made-up bodies are too large for the server, and its 413 is a refusal like the others.
+        refusals = {"negative_data_rejection": {"expected-statuses": [400, 404, 413]}}
+        config = schemathesis.Config.from_dict({"checks": refusals})
+        yield schemathesis.openapi.from_url(f"{live.url}/openapi.json", config=config)
         assert live.rests()
 
 
@@ -93,7 +96,7 @@ MODES = pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode
 def test_answers_are_as_documented(
     schema: schemathesis.BaseSchema, method: str, path: str, mode: GenerationMode
 ) -> None:
-    try_out(schema, method, path, mode, examples=5)
+    try_out(schema, method, path, mode, examples=4)
 
 
 @pytest.mark.slow

@@ -49,14 +49,17 @@ def test_it_says_how_to_call_it_and_ends_quickly(model_dir: Path, reward_dir: Pa
                     assert time.monotonic() < until
                     time.sleep(0.05)
             assert answer["choices"][0]["finish_reason"] in ("stop", "length")
-            endless = json.dumps({"prompt": "on", "n": 100, "max_tokens": 150, "stream": True}).encode()
+            endless = json.dumps({"prompt": ["on"] * 8, "n": 128, "max_tokens": 150, "stream": True}).encode()
             stream = urllib.request.Request(f"{url}/v1/completions", endless, {"Content-Type": "application/json"})
             with urllib.request.urlopen(stream, timeout=20) as under_way:
                 under_way.readline()
                 began = time.monotonic()
                 process.send_signal(signal.SIGINT)
+                rest = under_way.read().decode()
                 _, errors = process.communicate(timeout=20)
-                assert time.monotonic() - began < 8
+                assert time.monotonic() - began < 15
+            assert "shutting down" in rest
+            assert rest.endswith("data: [DONE]\n\n")
         finally:
             process.kill()
     assert process.returncode == 0
