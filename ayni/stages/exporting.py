@@ -19,7 +19,13 @@ from ayni.model.meta import write_meta
 from ayni.telemetry import progress
 from ayni.text.tokenizer import load_tokenizer
 
-GGUF_KINDS: dict[str, GGUFKind] = {"auto": "f16", "float32": "f32", "float16": "f16", "bfloat16": "bf16", "q8_0": "q8_0"}
+GGUF_KINDS: dict[str, GGUFKind] = {
+    "auto": "f16",
+    "float32": "f32",
+    "float16": "f16",
+    "bfloat16": "bf16",
+    "q8_0": "q8_0",
+}
 
 
 def run(settings: ExportSettings, model: Path, out: Path) -> Path:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from ayni.model.gguf_writer import write_gguf
 
 from ayni.config import ImportSettings
 from ayni.evals import packages
 from ayni.model.checkpoint import load_model, load_scalar, open_checkpoint, save_model
+from ayni.model.gguf_writer import write_gguf
 from ayni.stages import importing
 from ayni.text.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 from tests.conftest import environment
