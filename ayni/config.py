@@ -50,16 +50,16 @@ class RopeScaling(Settings):
 class ModelSettings(Settings):
     """A Llama 2 architecture (paper 2.2): pre-norm RMSNorm, SwiGLU, RoPE, grouped-query attention, no biases."""
 
-    vocab_size: int = 2048
-    dim: int = 128
-    n_layers: int = 4
-    n_heads: int = 4
-    n_kv_heads: int = 2  # == n_heads: multi-head; 1: multi-query
-    ffn_dim: int = 352
-    head_dim: int | None = None  # None: dim // n_heads
-    max_seq_len: int = 512  # the usable context, scaling included
-    norm_eps: float = 1e-5
-    rope_theta: float = 10_000.0
+    vocab_size: Count = 2048
+    dim: Count = 128
+    n_layers: Count = 4
+    n_heads: Count = 4
+    n_kv_heads: Count = 2  # == n_heads: multi-head; 1: multi-query
+    ffn_dim: Count = 352
+    head_dim: Count | None = None  # None: dim // n_heads
+    max_seq_len: Count = 512  # the usable context, scaling included
+    norm_eps: float = Field(default=1e-5, gt=0)
+    rope_theta: float = Field(default=10_000.0, gt=0)
     rope_scaling: RopeScaling | None = None
     tie_embeddings: bool = False
 

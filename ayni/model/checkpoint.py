@@ -24,6 +24,7 @@ from ayni.model.hugging_face import (
     SCALAR,
     hugging_face_name,
     is_scalar,
+    our_name,
     read_object,
     read_settings,
     write_config,
@@ -75,6 +76,9 @@ def wanted_shapes(settings: ModelSettings, scalar: bool) -> dict[str, Shape]:
 
 def check(checkpoint: Checkpoint) -> None:
     """ValueError unless the tensors are exactly those that the architecture asks for."""
+    layers = checkpoint.settings.n_layers
+    if layers > len(checkpoint.tensors):  # before anything of that size is made
+        raise ValueError(f"{checkpoint.where}: {layers} layers asked for, and {len(checkpoint.tensors)} tensors in all")
     wanted = wanted_shapes(checkpoint.settings, checkpoint.scalar)
     for name, stored in checkpoint.tensors.items():
         if name not in wanted:
@@ -104,15 +108,15 @@ def open_checkpoint(directory: Path) -> Checkpoint:
     """A Hugging Face directory; ValueError names a file that is missing or truncated."""
     directory = Path(directory)
     settings, scalar = read_settings(directory), is_scalar(directory)
-    ours = {hugging_face_name(name): name for name in wanted_shapes(settings, scalar)}
     files: dict[str, Path] = {}
     tensors: dict[str, Stored] = {}
     types: dict[str, str] = {}
     for file in _shard_files(directory):
         for foreign, (shape, kind) in _header(file).items():
-            if foreign.endswith("rotary_emb.inv_freq") or (foreign == "lm_head.weight" and foreign not in ours):
+            follows = foreign == "lm_head.weight" and (settings.tie_embeddings or scalar)
+            if follows or foreign.endswith("rotary_emb.inv_freq"):
                 continue  # what others store though it follows from config.json
-            name = ours.get(foreign, foreign)
+            name = our_name(foreign, scalar) or foreign
             if kind not in TYPE_NAMES.values():
                 raise ValueError(
                     f"{file}: tensor {foreign} is stored as {kind}; supported: {', '.join(TYPE_NAMES.values())}"

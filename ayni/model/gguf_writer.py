@@ -19,6 +19,7 @@ from ayni.config import ModelSettings
 from ayni.model.checkpoint import Checkpoint, check
 from ayni.model.gguf import LAYER_NAMES, OUTER_NAMES, ROPE_FACTORS
 from ayni.model.rope_layout import ROTATED, interleaved
+from ayni.model.shards import narrowed
 from ayni.model.transformer import rope_frequencies
 from ayni.text.gguf_tokenizer import gguf_fields
 from ayni.text.tokenizer import Tokenizer
@@ -83,15 +84,10 @@ def _kind(shape: tuple[int, ...], kind: GGUFKind) -> Kind:
 
 def _data(weight: Tensor, kind: Kind, name: str) -> np.ndarray[Any, Any]:
     """The tensor's bytes as GGUF stores them."""
-    if kind == Kind.BF16:
-        return weight.to(torch.bfloat16).contiguous().view(torch.uint8).numpy()
-    if kind == Kind.F16:
-        narrow = weight.to(torch.float16)
-        if not bool(narrow.isfinite().all()):
-            raise ValueError(f"{name} holds values beyond float16's range; export with --dtype bfloat16 or float32")
-        return narrow.contiguous().view(torch.uint8).numpy()
-    wide = weight.float().contiguous()
-    return wide.view(torch.uint8).numpy() if kind == Kind.F32 else quantize(wide.numpy(), kind)
+    if kind == Kind.Q8_0:
+        return quantize(weight.float().contiguous().numpy(), kind)
+    dtype = {Kind.F32: torch.float32, Kind.F16: torch.float16, Kind.BF16: torch.bfloat16}[kind]
+    return narrowed(weight, dtype, name).contiguous().view(torch.uint8).numpy()
 
 
 def _gguf_name(name: str) -> str:

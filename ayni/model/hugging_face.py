@@ -38,6 +38,20 @@ def hugging_face_name(name: str) -> str:
     return f"model.layers.{index}.{LAYER_NAMES[inner]}.weight"
 
 
+def our_name(foreign: str, scalar: bool) -> str | None:
+    """The inverse of `hugging_face_name`; None for a tensor that no Llama model has."""
+    stem = foreign.removesuffix(".weight")
+    outer = {theirs: ours for ours, theirs in OUTER_NAMES.items()}
+    inner = {theirs: ours for ours, theirs in LAYER_NAMES.items()}
+    body = "body." if scalar and stem != "score" else ""
+    if stem in outer:
+        return f"{body}{outer[stem]}.weight"
+    parts = stem.removeprefix("model.layers.").split(".", 1)
+    if len(parts) == 2 and parts[0].isdecimal() and parts[1] in inner:
+        return f"{body}layers.{parts[0]}.{inner[parts[1]]}.weight"
+    return None
+
+
 def read_object(path: Path) -> dict[str, Any]:
     """A JSON object; ValueError naming the file if it is anything else."""
     try:
@@ -77,7 +91,7 @@ def read_settings(directory: Path) -> ModelSettings:
         if config.get(key, only) != only:
             raise ValueError(f"{path}: {key} is {config[key]!r}; supported is only {only!r}")
     rope = config.get("rope_parameters") or {}
-    positions = config.get("max_position_embeddings", 2048)
+    positions, kv_heads = config.get("max_position_embeddings", 2048), config.get("num_key_value_heads")
     try:
         scaling, max_seq_len = _read_scaling(config.get("rope_scaling") or rope, positions)
         return ModelSettings(
@@ -85,7 +99,7 @@ def read_settings(directory: Path) -> ModelSettings:
             dim=config["hidden_size"],
             n_layers=config["num_hidden_layers"],
             n_heads=config["num_attention_heads"],
-            n_kv_heads=config.get("num_key_value_heads") or config["num_attention_heads"],
+            n_kv_heads=config["num_attention_heads"] if kv_heads is None else kv_heads,
             ffn_dim=config["intermediate_size"],
             head_dim=config.get("head_dim"),
             max_seq_len=max_seq_len,

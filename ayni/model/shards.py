@@ -91,7 +91,12 @@ def _write_header(out: BinaryIO, shapes: Mapping[str, Shape], dtype: torch.dtype
 def as_bytes(tensor: Tensor, shape: Shape, dtype: torch.dtype, name: str) -> memoryview:
     """The tensor's values in `dtype`, row by row."""
     assert tensor.shape == shape, f"{name}: {tuple(tensor.shape)} where {shape} was announced"
-    cast = tensor.detach().to("cpu", dtype).contiguous()
+    return narrowed(tensor, dtype, name).contiguous().flatten().view(torch.uint8).numpy().data
+
+
+def narrowed(tensor: Tensor, dtype: torch.dtype, name: str) -> Tensor:
+    """In `dtype`, on the CPU; ValueError if float16 cannot hold a value."""
+    cast = tensor.detach().to("cpu", dtype)
     if dtype == torch.float16 and tensor.dtype != dtype and not bool(cast.isfinite().all()):
         raise ValueError(f"{name} holds values beyond float16's range; use --dtype bfloat16 or float32")
-    return cast.flatten().view(torch.uint8).numpy().data
+    return cast

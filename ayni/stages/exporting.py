@@ -16,6 +16,7 @@ from ayni.config import ExportSettings
 from ayni.model.checkpoint import Checkpoint, check, check_vocabulary, open_checkpoint, write_checkpoint
 from ayni.model.gguf_writer import GGUFKind, write_gguf
 from ayni.model.meta import write_meta
+from ayni.model.shards import narrowed
 from ayni.telemetry import progress
 from ayni.text.tokenizer import load_tokenizer
 
@@ -61,7 +62,10 @@ def run(settings: ExportSettings, model: Path, out: Path) -> Path:
 
 
 def _cast(opened: Checkpoint, dtype: torch.dtype) -> Checkpoint:
-    return replace(opened, dtype=dtype, read=lambda name: opened.read(name).to(dtype))
+    def read(name: str) -> Tensor:
+        return narrowed(opened.read(name), dtype, name)
+
+    return replace(opened, dtype=dtype, read=read)
 
 
 @contextmanager

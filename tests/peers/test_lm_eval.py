@@ -135,8 +135,10 @@ def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 
 @pytest.fixture(scope="module")
 def reference(model: Path, tasks: Tasks) -> dict[str, list[Any]]:
-    """lm-eval's `hf` model: transformers, in fp32."""
-    return tasks.run(f"hf-{model.name}", "hf", {"pretrained": model, "dtype": "float32"}, batch_size=1)
+    """lm-eval's `hf` model: transformers, in fp32. No BOS, since `local-completions` with a remote tokenizer sends none."""
+    return tasks.run(
+        f"hf-{model.name}", "hf", {"pretrained": model, "dtype": "float32", "add_bos_token": False}, batch_size=1
+    )
 
 
 @pytest.mark.parametrize(

@@ -197,3 +197,19 @@ def test_unpinned_packages_and_unknown_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "weights.zip").write_bytes(b"PK\x03\x04 and more")
     with pytest.raises(ValueError, match=r"weights\.zip: neither GGUF nor a llama2\.c \.bin"):
         importing.run(ImportSettings(source=str(tmp_path / "weights.zip")), tmp_path / "base")
+
+
+def test_a_damaged_number_of_layers_is_an_error_and_no_endless_work(tmp_path: Path, model_dir: Path) -> None:
+    break_config(model_dir, num_hidden_layers=10**9)
+    with pytest.raises(ValueError, match="1000000000 layers asked for, and 21 tensors in all"):
+        importing.run(ImportSettings(source=str(model_dir)), tmp_path / "out")
+
+
+@pytest.mark.parametrize("key", ["num_attention_heads", "num_key_value_heads", "hidden_size"])
+def test_a_zero_in_the_config_is_named(key: str, tmp_path: Path, model_dir: Path) -> None:
+    break_config(model_dir, **{key: 0})
+    with pytest.raises(
+        ValueError, match=r"config\.json: \w+ Input should be greater than or equal to 1|config\.json: .*heads"
+    ):
+        importing.run(ImportSettings(source=str(model_dir)), tmp_path / "out")
+    assert left_over(tmp_path) == set()
