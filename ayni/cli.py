@@ -397,9 +397,9 @@ def export(
 )
 def serve(
     models: Annotated[
-        list[Path],
-        typer.Argument(metavar="MODEL...", help="Model directories, or run directories (their latest model)."),
-    ],
+        list[Path] | None,
+        typer.Argument(metavar="[MODEL...]", help="Model directories, or run directories (their latest model)."),
+    ] = None,
     reward_models: Annotated[
         list[Path] | None, typer.Option("--reward", help="Reward model, for /v1/score and the page; repeatable.")
     ] = None,
@@ -422,7 +422,7 @@ def serve(
     from ayni.serve.server import serve as serve_models
 
     serve_models(
-        models,
+        models or [],
         reward_models or [],
         host=host,
         port=port,

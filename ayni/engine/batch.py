@@ -59,7 +59,11 @@ class Step:
 
 
 class Batch:
-    """`max_len` caps prompt and answer together, `max_rows` the rows of a step, `prefill_tokens` a prefill."""
+    """`max_len` caps prompt and answer together, `max_rows` the rows of a step, `prefill_tokens` a prefill.
+
+    `take_turns`: after a prefill the running rows decode once before the next one, so that newcomers, however many and
+    however short, never hold up those who are under way.
+    """
 
     def __init__(
         self,
@@ -69,11 +73,14 @@ class Batch:
         max_rows: int,
         prefill_tokens: int,
         refill_at: int = 1,
+        take_turns: bool = False,
     ) -> None:
         self.model, self.tokenizer, self.max_len = model, tokenizer, max_len
         self.pad_id = tokenizer.pad_id if tokenizer else None
         self.weight = model.tok_embeddings.weight
         self.scheduler = Scheduler(max_rows, prefill_tokens, refill_at)
+        self.take_turns = take_turns
+        self.prefilled = False  # the last step was a prefill
         self.live: dict[int, Live] = {}
         self._clear()
 
@@ -104,7 +111,9 @@ class Batch:
     @torch.inference_mode()
     def advance(self) -> Step:
         """One token for each admitted sample, or else for every running row."""
-        admitted = self.scheduler.admit()
+        decode = self.take_turns and self.prefilled and bool(self.scheduler.running)
+        admitted = [] if decode else self.scheduler.admit()
+        self.prefilled = bool(admitted)
         slots, logits_RV = self._prefill(admitted) if admitted else self._decode()
         ids, logprobs = self._sample(slots, logits_RV)
         top = self._top(slots, logits_RV)

@@ -24,7 +24,7 @@ class Token(NamedTuple):
 
 
 class Session:
-    """Admits waiting samples first come, first served, whenever a slot is free; a step prefills some or decodes all.
+    """Admits waiting samples first come, first served, whenever a slot is free; a step prefills some or decodes all, in turn.
 
     Keeps nothing of a request that ended or was cancelled; while idle it holds no cache. For one thread only, and not to
     be used further once `step` has raised (memory that ran out, say): its rows may be half-written.
@@ -33,7 +33,9 @@ class Session:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.numbers = itertools.count()
-        self.batch = Batch(engine.model, engine.tokenizer, engine.max_len, engine.max_rows, PREFILL_TOKENS)
+        self.batch = Batch(
+            engine.model, engine.tokenizer, engine.max_len, engine.max_rows, PREFILL_TOKENS, take_turns=True
+        )
 
     @property
     def running(self) -> int:

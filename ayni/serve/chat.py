@@ -47,7 +47,8 @@ async def chat_completions(
     answer = _Answer(body, model, generation)
     if body.stream:
         return EventStream(answer.events(), generation.cancel)
-    return JSONResponse((await unless_gone(request, answer.whole())).model_dump())
+    whole = await unless_gone(request, answer.whole())
+    return await run_in_threadpool(lambda: JSONResponse(whole.model_dump()))
 
 
 def _refuse(body: ChatRequest) -> None:
@@ -58,8 +59,10 @@ def _refuse(body: ChatRequest) -> None:
 
 
 def _encode(model: LanguageModel, body: ChatRequest) -> list[int]:
+    messages = [message.plain() for message in body.messages]
+    model.refuse_endless(*(message["content"] for message in messages))
     try:
-        return encode_prompt(model.tokenizer, [message.plain() for message in body.messages])
+        return encode_prompt(model.tokenizer, messages)
     except ValueError as error:
         raise bad_request(f"messages: {str(error).removeprefix('prompt: ')}", "messages") from None
 

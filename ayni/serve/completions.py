@@ -45,14 +45,16 @@ async def completions(
     else:
         requests = engine_requests(model, prompts, body, body.max_tokens, DEFAULT_TOKENS, body.logprobs or 0)
         starts = None if echoes is None else [len(echo.text) for echo in echoes]
-        answer = _Answer(body, model, Generation(serving, model, requests, starts=starts), echoes)
+        answer = _Answer(body, model, Generation(serving, model, requests, starts=starts, goes_on=True), echoes)
     if body.stream:
         return EventStream(answer.events(), answer.cancel)
-    return JSONResponse((await unless_gone(request, answer.whole())).model_dump())
+    whole = await unless_gone(request, answer.whole())
+    return await run_in_threadpool(lambda: JSONResponse(whole.model_dump()))
 
 
 def _encode(model: LanguageModel, body: CompletionRequest) -> list[list[int]]:
     encoded: list[list[int]] = []
+    model.refuse_endless(*(prompt for prompt in body.prompts if isinstance(prompt, str)))
     for number, prompt in enumerate(body.prompts):
         ids = model.vocabulary.encode_prompt_text(prompt) if isinstance(prompt, str) else prompt
         ids = ids or [model.vocabulary.document_start]
@@ -72,10 +74,10 @@ async def _echoes(
     """The prompts as text, with log-probabilities where they are asked for."""
     scored: list[PromptLogProbs | None] = [None] * len(prompts)
     if body.logprobs is not None:
-        for group in _groups(prompts):
-            score = partial(prompt_log_probs, model.engine.model, prompts[group], body.logprobs)
-            scored[group] = await serving.call(score)
-    return [_echo(model, ids, known) for ids, known in zip(prompts, scored)]
+        network, top = model.engine.model, body.logprobs
+        groups = await serving.call(*(partial(prompt_log_probs, network, prompts[g], top) for g in _groups(prompts)))
+        scored = [one for group in groups for one in group]
+    return await run_in_threadpool(lambda: [_echo(model, ids, known) for ids, known in zip(prompts, scored)])
 
 
 def _groups(prompts: Sequence[list[int]]) -> list[slice]:
@@ -131,7 +133,8 @@ class _Answer:
                 Piece(piece.choice, echo.text + piece.text, echo.entries + piece.entries, piece.finish)
                 for echo, piece in zip(self.echoes, pieces, strict=True)
             ]
-        return Completion(**self.head, choices=[self._choice(piece) for piece in pieces], usage=self._usage())
+        choices = await run_in_threadpool(lambda: [self._choice(piece) for piece in pieces])
+        return Completion(**self.head, choices=choices, usage=self._usage())
 
     async def events(self) -> AsyncIterator[Completion]:
         for index, echo in enumerate(self.echoes):

@@ -92,11 +92,15 @@ def install(app: FastAPI) -> None:
 
 
 def _validation(mistakes: Any) -> APIError:
-    """The first mistake that pydantic found, with the field's path and without the value."""
-    mistake: Mapping[str, Any] = mistakes[0]
-    # Of a union's branches pydantic names the tried type, too: not part of the field's path.
-    path = [str(part) for part in mistake["loc"] if part != "body"]
-    field = ".".join(part for part in path if part.replace("_", "").isalnum()) or None
-    if mistake["type"] in ("json_invalid", "json_type"):
+    """The first mistake that pydantic found, with the field's path and without the value.
+
+    Where a field may be of several kinds pydantic reports one mistake for each: then all are said, of the field itself.
+    """
+    first: Mapping[str, Any] = mistakes[0]
+    if first["type"] in ("json_invalid", "json_type"):
         return bad_request("the body is not valid JSON")
-    return bad_request(f"{field or 'body'}: {mistake['msg']}"[:LONGEST_MESSAGE], param=field and field[:100])
+    paths = [[str(part) for part in mistake["loc"] if part != "body"] for mistake in mistakes]
+    same = [mistake["msg"] for mistake, path in zip(mistakes, paths) if path[:1] == paths[0][:1]]
+    field = ".".join(paths[0] if len(same) == 1 else paths[0][:1]) or None
+    message = " / ".join(dict.fromkeys(same))
+    return bad_request(f"{field or 'body'}: {message}"[:LONGEST_MESSAGE], param=field and field[:100])

@@ -46,12 +46,20 @@ class Piece:
 class ChoiceText:
     """One choice: its tokens come in, pieces go out. The end token is counted, but is no part of the text."""
 
-    def __init__(self, index: int, model: LanguageModel, stop_strings: Sequence[str], strip: bool, start: int) -> None:
+    def __init__(
+        self,
+        index: int,
+        model: LanguageModel,
+        stop_strings: Sequence[str],
+        strip: bool,
+        start: int,
+        context: Sequence[int] = (),
+    ) -> None:
         self.index, self.start = index, start
         self.tokens = 0
         self.finished = False
         self._ends = stop_ids(model.tokenizer)
-        self._stream = TextStream(model.tokenizer, stop_strings, strip)
+        self._stream = TextStream(model.tokenizer, stop_strings, strip, context)
         self._out = 0
         self._pending: list[Entry] = []
 
@@ -87,6 +95,7 @@ class Generation:
         *,
         strip: bool = False,
         starts: Sequence[int] | None = None,
+        goes_on: bool = False,  # the text continues the prompt's: its first word keeps the space in front
     ) -> None:
         self._serving, self._model = serving, model
         self._began = time.perf_counter()
@@ -96,7 +105,7 @@ class Generation:
         places = [(request, start) for request, start in zip(requests, starts or [0] * len(requests))]
         owners = [(request, start) for request, start in places for _ in range(request.n)]
         self.choices = [
-            ChoiceText(index, model, request.stop_strings, strip, start)
+            ChoiceText(index, model, request.stop_strings, strip, start, request.prompt if goes_on else ())
             for index, (request, start) in enumerate(owners)
         ]
 

@@ -13,7 +13,7 @@ import ipaddress
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ayni.serve.errors import APIError
+from ayni.serve.errors import APIError, server_error
 
 MAX_BODY = 8 * 2**20  # bytes
 FREE = ("/", "/health", "/favicon.ico")  # and /static/: what is served without a key
@@ -45,8 +45,12 @@ class Guard:
             await self.app(scope, receive, send)
             return
 
+        begun = False
+
         async def with_headers(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
@@ -58,6 +62,10 @@ class Guard:
             await self.app(scope, body.receive, with_headers)
         except APIError as error:
             await error.response()(scope, receive, with_headers)
+        except Exception as error:
+            if begun:
+                raise
+            await server_error(error).response()(scope, receive, with_headers)
 
     def _check(self, scope: Scope, headers: Headers) -> None:
         """In the order of what may be told to whom: a stranger learns only that they are one."""

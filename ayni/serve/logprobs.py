@@ -15,7 +15,11 @@ def chat_logprobs(vocabulary: Vocabulary, entries: Sequence[Entry], top: int) ->
     content = []
     for entry in entries:
         own = _top_logprob(vocabulary, entry.id, entry.logprob)
-        likeliest = [_top_logprob(vocabulary, token, logprob) for token, logprob in (entry.top or [])[:top]]
+        # The token's own number is the same in both places: clients compare them (==).
+        ranked = [
+            (token, entry.logprob if token == entry.id else logprob) for token, logprob in (entry.top or [])[:top]
+        ]
+        likeliest = [_top_logprob(vocabulary, token, logprob) for token, logprob in ranked]
         content.append(TokenLogprob(**own.model_dump(), top_logprobs=likeliest))
     return ChatLogprobs(content=content)
 

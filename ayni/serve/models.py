@@ -20,6 +20,8 @@ from ayni.serve.errors import APIError
 from ayni.serve.vocabulary import Vocabulary
 from ayni.text.tokenizer import Tokenizer, load_tokenizer
 
+CHARACTERS_PER_TOKEN = 128  # no text comes near that
+
 
 def find_model(path: Path) -> Path:
     """A model directory as it is, or the latest model of a run directory."""
@@ -40,6 +42,13 @@ class Served:
     tokenizer: Tokenizer
     max_len: int  # tokens, the answer included
     created: int = field(default_factory=lambda: int(time.time()))
+
+    def refuse_endless(self, *texts: str) -> None:
+        """Tokenising takes its time: what no context could hold is refused before."""
+        for text in texts:
+            if len(text) > self.max_len * CHARACTERS_PER_TOKEN:
+                message = f"a text of {len(text):,} characters, and this model's context holds {self.max_len:,} tokens"
+                raise APIError(400, message, code="context_length_exceeded")
 
     @cached_property
     def fingerprint(self) -> str:
@@ -116,7 +125,10 @@ def load_models(
         for path, name in zip(reward_paths, ids[len(paths) :]):
             scored.append(_reward_model(path, name, device))
             bar.advance()
-    return Catalogue(language, scored)
+    catalogue = Catalogue(language, scored)
+    for model in catalogue.all:
+        assert model.fingerprint  # of the files that were loaded, whatever becomes of them
+    return catalogue
 
 
 def _language_model(path: Path, name: str, max_rows: int, max_len: int | None, device: str) -> LanguageModel:

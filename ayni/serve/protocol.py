@@ -23,9 +23,10 @@ def _whole_characters(text: str) -> str:
 
 
 TokenId = Annotated[int, Field(ge=0, le=MAX_TOKEN_ID)]
-TokenIds = Annotated[list[TokenId], Field(min_length=1)]
+# fail_fast everywhere: a list of a million mistakes is refused at the first one.
+TokenIds = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]
 StopString = Annotated[str, Field(min_length=1, max_length=LONGEST_STOP), AfterValidator(_whole_characters)]
-Stop = StopString | Annotated[list[StopString], Field(max_length=16)]
+Stop = StopString | Annotated[list[StopString], Field(max_length=16, fail_fast=True)]
 ModelName = Annotated[
     str | None, Field(max_length=256, description="An id of /v1/models; default: the first that fits.")
 ]
@@ -72,7 +73,7 @@ class TextPart(Strict):
 
 class ChatMessage(Strict):
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: str | Annotated[list[TextPart], Field(fail_fast=True)]
 
     def plain(self) -> dict[str, str]:
         """As our dialogues hold it; `developer` is OpenAI's newer word for `system`."""
@@ -80,7 +81,7 @@ class ChatMessage(Strict):
         return {"role": "system" if self.role == "developer" else self.role, "content": "".join(parts)}
 
 
-Messages = Annotated[list[ChatMessage], Field(min_length=1, max_length=4096)]
+Messages = Annotated[list[ChatMessage], Field(min_length=1, max_length=4096, fail_fast=True)]
 
 
 class ResponseFormat(Strict):
@@ -110,9 +111,9 @@ class ChatRequest(Sampling):
 class CompletionRequest(Sampling):
     prompt: Annotated[
         str
-        | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS)]
+        | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS, fail_fast=True)]
         | TokenIds
-        | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_PROMPTS)],
+        | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_PROMPTS, fail_fast=True)],
         Field(description="Text, token ids, or a list of either. Special tokens in a text are read as such."),
     ] = ""
     max_tokens: Annotated[int | None, Field(ge=0, le=2**31, description="0 with echo alone.")] = 16
@@ -136,7 +137,7 @@ class TokenizeRequest(Strict):
     """`prompt` or `messages`, as vLLM's endpoint takes them."""
 
     model: ModelName = None
-    prompt: str | None = None
+    prompt: Annotated[str | None, Field(max_length=2**20)] = None
     messages: Messages | None = None
     add_special_tokens: Annotated[bool, Field(description="BOS in front of a prompt, where the model wants one.")] = (
         True
@@ -147,7 +148,7 @@ class TokenizeRequest(Strict):
 
 class DetokenizeRequest(Strict):
     model: ModelName = None
-    tokens: list[TokenId]
+    tokens: Annotated[list[TokenId], Field(fail_fast=True)]
 
 
 class ScoreRequest(Strict):
@@ -155,6 +156,6 @@ class ScoreRequest(Strict):
 
     model: ModelName = None
     messages: Messages | None = None
-    input: Annotated[list[Messages] | None, Field(min_length=1, max_length=MAX_PROMPTS)] = None
-    text_1: str | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS)] | None = None
-    text_2: str | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS)] | None = None
+    input: Annotated[list[Messages] | None, Field(min_length=1, max_length=MAX_PROMPTS, fail_fast=True)] = None
+    text_1: str | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS, fail_fast=True)] | None = None
+    text_2: str | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS, fail_fast=True)] | None = None

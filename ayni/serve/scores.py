@@ -45,7 +45,7 @@ async def _scores(serving: Serving, model: ServedReward, dialogues: list[Dialogu
     def of(prompt: list[int], answer: list[int]) -> float:
         return float(model.model.score([prompt], [answer], len(prompt) + len(answer)))
 
-    return [await serving.call(partial(of, *pair)) for pair in dialogues]
+    return await serving.call(*(partial(of, *pair) for pair in dialogues))
 
 
 def _dialogues(body: ScoreRequest) -> list[list[Message]]:
@@ -75,6 +75,7 @@ def _list(text: str | list[str] | None) -> list[str]:
 def _encode(model: ServedReward, dialogues: list[list[Message]]) -> list[Dialogue]:
     encoded = []
     for number, messages in enumerate(dialogues):
+        model.refuse_endless(*(message["content"] for message in messages))
         try:
             ids = encode_chat(model.tokenizer, messages)[0]
             prompt = encode_prompt(model.tokenizer, messages[:-1])

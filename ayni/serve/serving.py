@@ -35,10 +35,10 @@ class Serving:
         with self.refusals():
             return self.worker.submit(model, requests)
 
-    async def call(self, function: Callable[[], T]) -> T:
-        """On the worker's thread, where nothing else computes."""
+    async def call(self, *functions: Callable[[], T]) -> list[T]:
+        """On the worker's thread, where nothing else computes, one between two steps."""
         with self.refusals():
-            return await self.worker.call(function)
+            return await self.worker.call(*functions)
 
     @contextmanager
     def refusals(self) -> Iterator[None]:

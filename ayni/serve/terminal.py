@@ -49,6 +49,7 @@ class Chat:
     seed: int | None = None  # None: another draw every time
     name: str = ""
     messages: list[Message] = field(default_factory=list)
+    saved: set[Path] = field(default_factory=set)  # files that this chat wrote, and may write again
 
     def __post_init__(self) -> None:
         self.name = self.name or self.model.resolve().name
@@ -275,7 +276,11 @@ def _save(chats: Sequence[Chat], name: str) -> str:
     rows = [{"model": chat.name, "messages": chat.messages} for chat in chats if chat.answered]
     if not rows:
         raise ValueError("there is no answer to save yet")
-    write_jsonl(Path(name).expanduser(), rows)
+    path = Path(name).expanduser().absolute()
+    if path.exists() and path not in chats[0].saved:
+        raise ValueError(f"{name} exists already; choose another name")
+    write_jsonl(path, rows)
+    chats[0].saved.add(path)
     return f"saved: {name}"
 
 

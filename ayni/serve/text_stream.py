@@ -18,17 +18,21 @@ class TextStream:
     """The text of one answer. The pieces that `push` and `finish` return, joined, are the text.
 
     A stop string ends the text in front of it: from then on `stopped` is true and nothing more comes out. `strip` leaves
-    out white space at both ends, as an answer in a dialogue has none (Llama 2's own format puts spaces there).
+    out white space at both ends, as an answer in a dialogue has none (Llama 2's own format puts spaces there). `context`:
+    the tokens of a text that goes on here, so that a first word keeps the space in front of it.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stop_strings: Sequence[str] = (), strip: bool = False) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, stop_strings: Sequence[str] = (), strip: bool = False, context: Sequence[int] = ()
+    ) -> None:
         self.stopped = False
         self._tokenizer = tokenizer
         self._silent = set(tokenizer.specials.values())
         self._stops = tuple(stop_strings)
         self._strip = strip
-        self._window: list[int] = []  # tokens whose text is out, for context, then those that wait
-        self._context = 0  # how many of them are context: a first token may decode without its leading space
+        # Tokens whose text is out, for context, then those that wait.
+        self._window = [token for token in context[-LONGEST_WAIT:] if token not in self._silent]
+        self._context = len(self._window)  # a first token may decode without its leading space
         self._held = ""  # decoded, but perhaps the beginning of a stop string, or white space at the end
         self._out = 0  # characters that are out
 

@@ -1,6 +1,6 @@
 """The one thread that computes: it steps the sessions of all models in turn and hands tokens to the event loop.
 
-    loop:  take in (new jobs, cancelled jobs, calls) -> one call -> one step of every session that has work -> deliver
+    loop:  take in (new jobs, cancelled jobs, calls) -> one call -> feed and step every session that has work -> deliver
 
 It sleeps while there is nothing to do. What fails in a step fails the jobs of that model alone.
 """
@@ -49,6 +49,8 @@ class Job:
     def __init__(self, worker: Worker, model: str, requests: Sequence[Request]) -> None:
         self.worker, self.model, self.requests = worker, model, requests
         self.choices = sum(request.n for request in requests)
+        self.fed = 0  # requests that the session has
+        self.fed_choices = 0
         self._unfinished = self.choices
         self._loop = asyncio.get_running_loop()
         self._arrived: asyncio.Queue[list[Produced] | BaseException] = asyncio.Queue()
@@ -83,10 +85,13 @@ class Worker:
     def __init__(self, engines: Mapping[str, Engine], max_queue: int) -> None:
         self.max_queue = max_queue
         self.running = 0  # samples in slots, as of the last step
-        self.waiting = 0  # samples without one, and calls
+        self.waiting = 0  # samples without one
         self._engines = engines
         self._sessions = {name: Session(engine) for name, engine in engines.items()}
         self._requests: dict[str, dict[int, _Running]] = {name: {} for name in engines}
+        self._queues: dict[str, deque[Job]] = {name: deque() for name in engines}  # jobs not wholly fed
+        self._queued = dict.fromkeys(engines, 0)  # their number, those in the inbox included
+        self._callers = 0
         self._inbox: deque[Job] = deque()
         self._cancelled: deque[Job] = deque()
         self._calls: deque[_Call] = deque()
@@ -110,10 +115,11 @@ class Worker:
             self._thread.join(seconds)
 
     def submit(self, model: str, requests: Sequence[Request]) -> Job:
-        """Hands a job over, from the event loop. QueueFull unless it fits into the queue, or nothing waits at all."""
+        """Hands a job over, from the event loop. QueueFull if as many jobs of the model wait for slots as may."""
         job = Job(self, model, requests)
         with self._wake:
-            self._admit(job.choices)
+            self._admit(self._queued[model])
+            self._queued[model] += 1
             self._inbox.append(job)
             self._wake.notify()
         return job
@@ -123,11 +129,25 @@ class Worker:
             self._cancelled.append(job)
             self._wake.notify()
 
-    async def call(self, function: Callable[[], T]) -> T:
-        """The result of something short that must not compute beside the sessions, computed between two steps."""
+    async def call(self, *functions: Callable[[], T]) -> list[T]:
+        """The results of what is short but must not compute beside the sessions: one of them between two steps.
+
+        Admitted once for all of them, so that what has begun is not refused half-way.
+        """
+        with self._wake:
+            self._admit(self._callers)
+            self._callers += 1
+        try:
+            return [await self._one(function) for function in functions]
+        finally:
+            with self._wake:
+                self._callers -= 1
+
+    async def _one(self, function: Callable[[], T]) -> T:
         call = _Call(function, asyncio.get_running_loop())
         with self._wake:
-            self._admit(1)
+            if not self.alive:
+                raise WorkerStopped
             self._calls.append(call)
             self._wake.notify()
         try:
@@ -135,18 +155,18 @@ class Worker:
         finally:
             call.result.cancel()
 
-    def _admit(self, count: int) -> None:
+    def _admit(self, queued: int) -> None:
         if not self.alive:
             raise WorkerStopped
-        if self.waiting and self.waiting + count > self.max_queue:
+        if queued >= self.max_queue:
             raise QueueFull
-        self.waiting += count
 
     def _run(self) -> None:
         try:
             while self._take_in():
                 self._one_call()
                 for name in self._sessions:
+                    self._feed(name)
                     self._step(name)
         except Exception as error:
             log.exception("the worker died")
@@ -165,33 +185,54 @@ class Worker:
             self._inbox.clear()
             self._cancelled.clear()
         for job in arrived:
-            if job not in cancelled:
-                self._add(job)
+            self._enqueue(job)
         for job in cancelled:
             self._forget(job)
         return not self._stopping
 
     def _busy(self) -> bool:
-        return not all(session.idle for session in self._sessions.values())
+        return any(self._queues.values()) or not all(session.idle for session in self._sessions.values())
 
     def _count(self) -> None:
         sessions = self._sessions.values()
         self.running = sum(session.running for session in sessions)
-        queued = sum(job.choices for job in self._inbox) + len(self._calls)
-        self.waiting = queued + sum(session.waiting for session in sessions)
+        queued = [*self._inbox, *(job for queue in self._queues.values() for job in queue)]
+        unfed = sum(job.choices - job.fed_choices for job in queued)
+        self.waiting = unfed + sum(session.waiting for session in sessions)
 
-    def _add(self, job: Job) -> None:
+    def _enqueue(self, job: Job) -> None:
+        self._queues[job.model].append(job)
         try:
-            first = 0
             for request in job.requests:
-                number = self._sessions[job.model].add(request)
-                self._requests[job.model][number] = _Running(job, first, request.n)
-                first += request.n
-        except Exception as error:
+                self._engines[job.model].check(request)
+        except ValueError as error:
             self._forget(job)
             job.deliver(error)
 
+    def _feed(self, name: str) -> None:
+        """Free slots go to the jobs in turn, a request at a time: a thousand prompts of one job hold up no other for long."""
+        queue, session = self._queues[name], self._sessions[name]
+        free = self._engines[name].max_rows - session.running - session.waiting
+        while queue and free > 0:
+            job = queue.popleft()
+            request = job.requests[job.fed]
+            self._requests[name][session.add(request)] = _Running(job, job.fed_choices, request.n)
+            job.fed += 1
+            job.fed_choices += request.n
+            free -= request.n
+            if job.fed < len(job.requests):
+                queue.append(job)
+            else:
+                self._dequeued(name)
+
+    def _dequeued(self, name: str) -> None:
+        with self._wake:
+            self._queued[name] -= 1
+
     def _forget(self, job: Job) -> None:
+        if job in self._queues[job.model]:
+            self._queues[job.model].remove(job)
+            self._dequeued(job.model)
         mine = self._requests[job.model]
         for number in [number for number, running in mine.items() if running.job is job]:
             self._sessions[job.model].cancel(number)
@@ -231,20 +272,26 @@ class Worker:
 
     def _restart(self, name: str, error: Exception) -> None:
         """A session that failed may hold anything: its jobs fail, and the next ones get a new one."""
-        for job in {running.job for running in self._requests[name].values()}:
-            job.deliver(error)
+        failed = {running.job for running in self._requests[name].values()}
         self._requests[name].clear()
         self._sessions[name] = Session(self._engines[name])
+        for job in failed:
+            self._forget(job)
+            job.deliver(error)
 
     def _fail_all(self, error: Exception) -> None:
         with self._wake:
             inbox, calls = list(self._inbox), list(self._calls)
             self._inbox.clear()
             self._calls.clear()
+            self._queued = dict.fromkeys(self._queued, 0)
+        queued = {job for queue in self._queues.values() for job in queue}
+        for queue in self._queues.values():
+            queue.clear()
         running = {running.job for requests in self._requests.values() for running in requests.values()}
         for requests in self._requests.values():
             requests.clear()
-        for job in [*inbox, *running]:
+        for job in {*inbox, *queued, *running}:
             job.deliver(error)
         for call in calls:
             call.fail(error)

@@ -150,8 +150,21 @@ def test_long_prompts_are_prefilled_a_few_at_a_time() -> None:
     session = Session(Engine(large, max_rows=32))
     for seed in range(8):
         session.add(Request([1] * (PREFILL_TOKENS // 2), 3, seed=seed))
-    assert [len(session.step()) for _ in range(4)] == [2] * 4
-    assert len(session.step()) == 8
+    assert [len(session.step()) for _ in range(4)] == [2, 2, 2, 4]  # prefill and decoding in turn
+
+
+def test_newcomers_hold_up_nobody_who_is_under_way() -> None:
+    """However many short requests wait, a running answer has a token at every second step at least."""
+    session = session_of(max_rows=4)
+    session.add(Request([5, 6, 7], 40, temperature=0.0))
+    session.step()
+    for seed in range(200):
+        session.add(Request([5, 6], 1, seed=seed))
+    idle = longest = 0
+    for _ in range(60):
+        idle = 0 if any(token.request == 0 for token in session.step()) else idle + 1
+        longest = max(longest, idle)
+    assert longest == 1
 
 
 def test_a_session_that_serves_200_requests_does_not_grow() -> None:

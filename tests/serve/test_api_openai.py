@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -228,16 +230,22 @@ def test_unknown_models_are_not_found(client: openai.OpenAI) -> None:
 
 
 def test_a_full_queue_asks_to_come_again(model_dir: Path) -> None:
-    with running(create_app([model_dir], max_rows=1, max_queue=2)) as live:
+    with running(create_app([model_dir], max_rows=1, max_queue=1)) as live:
         client = openai.OpenAI(base_url=f"{live.url}/v1", api_key="unused", max_retries=0)
-        streams = [chat(client, max_tokens=None, messages=ASK, temperature=0, n=3, stream=True)]
-        next(iter(streams[0]))
-        while not live.worker.running:
-            pass
+        running_one = chat(client, max_tokens=None, temperature=0, n=3, stream=True)
+        next(iter(running_one))
+        waiting = client.with_options(timeout=30)
+        late = threading.Thread(target=lambda: chat(waiting), daemon=True)
+        late.start()
+        until = time.monotonic() + 10
+        while not live.worker._queued["little"] and time.monotonic() < until:
+            time.sleep(0.001)
+        assert live.worker._queued["little"] == 1
         with pytest.raises(openai.RateLimitError, match="as many requests wait") as caught:
             chat(client)
         assert caught.value.response.headers["Retry-After"] == "1"
-        streams[0].close()
+        running_one.close()
+        late.join(20)
         assert live.rests()
         assert chat(client).choices
 
@@ -250,3 +258,18 @@ def test_with_a_key_only_its_bearers_are_served(model_dir: Path) -> None:
                 client.models.list()
         client = openai.OpenAI(base_url=f"{live.url}/v1", api_key="s3cret", max_retries=0)
         assert [model.id for model in client.models.list()] == ["little"]
+
+
+def test_a_completion_goes_on_where_the_prompt_ends(client: openai.OpenAI, serve_tokenizer: Tokenizer) -> None:
+    """Prompt and text, joined, are the text of all ids: the first word keeps the space in front of it."""
+    spaced = 0
+    for prompt in ("on the", "a bee", "the ant saw", "hill"):
+        for seed in range(6):
+            fields = {"prompt": prompt, "seed": seed, "temperature": 1.5, "max_tokens": 6, "logprobs": 1}
+            whole = complete(client, echo=True, **fields).choices[0]
+            ids = serve_tokenizer.encode(prompt)
+            first = "".join(whole.logprobs.tokens[len(ids) + 1 :][:1])  # nothing, if the answer ends at once
+            assert whole.text == prompt + complete(client, **fields).choices[0].text
+            assert whole.text.startswith(prompt + first) or "\ufffd" in whole.text
+            spaced += first.startswith(" ")
+    assert spaced

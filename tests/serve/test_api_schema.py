@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2 as httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
@@ -106,3 +108,14 @@ def test_answers_are_as_documented_at_length(
     schema: schemathesis.BaseSchema, method: str, path: str, mode: GenerationMode
 ) -> None:
     try_out(schema, method, path, mode, examples=300)
+
+
+def test_a_million_mistakes_are_refused_at_the_first(model_dir: Path) -> None:
+    with running(create_app([model_dir])) as live:
+        body = '{"max_tokens": 1, "prompt": [' + ",".join(["{}"] * 10**6) + "]}"
+        began = time.monotonic()
+        answer = httpx.post(f"{live.url}/v1/completions", content=body, headers={"Content-Type": "application/json"})
+        seconds = time.monotonic() - began
+        assert answer.status_code == 400
+        assert answer.json()["error"]["param"] == "prompt"
+        assert seconds < 3

@@ -381,7 +381,7 @@ def test_what_went_wrong_is_told_in_the_dialogue(scripted: tuple[Script, str], o
     page = opened(address)
     for said, told, advice, partial in (
         ("busy", "as many requests wait", "Wait a moment", False),
-        ("long", "5000 tokens", "Shorten or edit", False),
+        ("long", "5000 tokens", "Edit a message or the settings", False),
         ("fail", "the server failed", "log", True),
         ("break", "broke off", "ayni serve", True),
     ):
@@ -505,3 +505,19 @@ def test_copy_puts_the_words_on_the_clipboard(scripted: tuple[Script, str], open
     assert page.evaluate("navigator.clipboard.readText()") == "Grüße 🐈 from one"
     page.click(".whole")
     assert page.evaluate("navigator.clipboard.readText()") == "You: Hello\n\none: Grüße 🐈 from one"
+
+
+@pytest.mark.parametrize(
+    "kept", ["x", "null", "[7]", '[{"model": "little", "turns": [{"role": "assistant", "content": "a"}]}]']
+)
+def test_storage_that_another_program_wrote_is_no_reason_to_fail(
+    scripted: tuple[Script, str], opened: Any, kept: str
+) -> None:
+    page = opened(scripted[1])
+    page.evaluate(
+        "kept => { sessionStorage.setItem('ayni.dialogues', kept); localStorage.setItem('ayni.settings', 'dark'); }",
+        kept,
+    )
+    page.reload()
+    ask(page, "Hello")
+    assert len(dialogue(page)) == 2

@@ -224,3 +224,14 @@ def test_save_writes_one_json_object_a_line(pair: list[Chat], tmp_path: Path) ->
     converse(pair, "an ant", f"/save {tmp_path / 'd.jsonl'}")
     lines = (tmp_path / "d.jsonl").read_text().splitlines()
     assert [json.loads(line)["messages"][0]["content"] for line in lines] == ["an ant", "an ant"]
+
+
+def test_save_replaces_only_what_this_chat_wrote(chat: Chat, tmp_path: Path) -> None:
+    taken = tmp_path / "thesis.txt"
+    taken.write_text("mine")
+    shown = converse(
+        chat, "an ant", f"/save {taken}", f"/save {tmp_path / 'a.jsonl'}", "a bee", f"/save {tmp_path / 'a.jsonl'}"
+    )
+    assert "thesis.txt exists already; choose another name" in shown
+    assert taken.read_text() == "mine"
+    assert len(json.loads((tmp_path / "a.jsonl").read_text())["messages"]) == 4

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 import pytest
@@ -126,18 +128,44 @@ def test_a_request_that_the_engine_refuses_takes_its_job_along(engines: dict[str
     with_worker(engines, work)
 
 
-def test_the_queue_has_an_end_but_one_large_job_may_come_first(engines: dict[str, Engine]) -> None:
+def test_the_queue_has_an_end_for_each_model_by_itself(engines: dict[str, Engine]) -> None:
     async def work(worker: Worker) -> None:
-        large = worker.submit("a", [request(number, tokens=60) for number in range(20)])
+        jobs = [worker.submit("a", [request(number, n=4, tokens=60) for number in range(3)]) for _ in range(2)]
         with pytest.raises(QueueFull):
             worker.submit("a", [request()])
-        with pytest.raises(QueueFull):
-            await worker.call(lambda: 1)
-        assert len(await ids_of(large)) == 20
+        assert len(await ids_of(worker.submit("b", [request()]))) == 1
+        assert await worker.call(lambda: 1) == [1]
+        for job in jobs:
+            assert len(await ids_of(job)) == 12
         await rest(worker)
         assert len(await ids_of(worker.submit("a", [request()]))) == 1
 
-    with_worker(engines, work, max_queue=5)
+    with_worker(engines, work, max_queue=2)
+
+
+def test_a_large_job_takes_turns_with_a_small_one(engines: dict[str, Engine]) -> None:
+    async def work(worker: Worker) -> None:
+        large = worker.submit("a", [request(number, tokens=12) for number in range(200)])
+        await anext(aiter(large))
+        assert len(await ids_of(worker.submit("a", [request(7)]))) == 1
+        assert large.fed < 60
+        large.cancel()
+        await rest(worker)
+        assert worker._queued == {"a": 0, "b": 0}
+
+    with_worker(engines, work)
+
+
+def test_calls_that_have_begun_are_not_refused_half_way(engines: dict[str, Engine]) -> None:
+    async def work(worker: Worker) -> None:
+        many = asyncio.create_task(worker.call(*[partial(time.sleep, 0.002)] * 50, lambda: 7))
+        await asyncio.sleep(0.02)
+        with pytest.raises(QueueFull):
+            await worker.call(lambda: 1)
+        assert len(await ids_of(worker.submit("a", [request()]))) == 1
+        assert (await many)[-1] == 7
+
+    with_worker(engines, work, max_queue=1)
 
 
 def test_calls_are_answered_between_steps(engines: dict[str, Engine]) -> None:
@@ -146,7 +174,7 @@ def test_calls_are_answered_between_steps(engines: dict[str, Engine]) -> None:
 
     async def work(worker: Worker) -> None:
         job = worker.submit("a", [request(n=4, tokens=100)])
-        assert await worker.call(lambda: 41 + 1) == 42
+        assert await worker.call(lambda: 41 + 1, lambda: 7) == [42, 7]
         with pytest.raises(ValueError, match="no"):
             await worker.call(bad)
         assert job._unfinished == 4

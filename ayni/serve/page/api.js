@@ -1,5 +1,7 @@
 // The server, spoken to by its OpenAI-compatible API alone.
 
+import { read, sessionStorageOf, write } from "./storage.js";
+
 const KEY = "ayni.key";
 
 /** What went wrong, in the server's words, and what to do about it. status 0: no answer at all. */
@@ -16,19 +18,21 @@ export class ApiError extends Error {
 
 const ADVICE = {
   0: "Check that ayni serve still runs, then try again.",
-  400: "Shorten or edit a message, or start a new chat.",
+  400: "Edit a message or the settings, or start a new chat.",
   401: "Give the server's API key below.",
   404: "Choose another model.",
   429: "Wait a moment, then try again.",
 };
 
-export function keepKey(key) {
-  sessionStorage.setItem(KEY, key);
+let key = read(sessionStorageOf(), KEY, "");
+
+export function keepKey(given) {
+  key = given;
+  write(sessionStorageOf(), KEY, JSON.stringify(key));
 }
 
 async function request(path, body, signal) {
   const headers = {};
-  const key = sessionStorage.getItem(KEY);
   if (key) headers.Authorization = `Bearer ${key}`;
   if (body) headers["Content-Type"] = "application/json";
   let response;

@@ -3,6 +3,7 @@
 import { ApiError, keepKey, listModels } from "./api.js";
 import { Column } from "./column.js";
 import { isAnswer, jsonl, keep, kept } from "./dialogue.js";
+import { localStorageOf, read, write } from "./storage.js";
 import { element, entered, fit, note } from "./turn.js";
 
 const EXAMPLES = ["How much is 9 plus 10?", "Give me two tips for good sleep.", "Explain the rainbow."];
@@ -34,14 +35,14 @@ function showSettings() {
 }
 
 function restoreSettings() {
-  const stored = { temperature: "0.7", ...JSON.parse(localStorage.getItem(SETTINGS) ?? "{}") };
+  const stored = { temperature: "0.7", ...read(localStorageOf(), SETTINGS, {}) };
   for (const [name, field] of Object.entries(FIELDS)) field.value = stored[name] ?? "";
   showSettings();
 }
 
 $("settings").addEventListener("input", () => {
   const values = Object.fromEntries(Object.entries(FIELDS).map(([name, field]) => [name, field.value]));
-  localStorage.setItem(SETTINGS, JSON.stringify(values));
+  write(localStorageOf(), SETTINGS, JSON.stringify(values));
   showSettings();
 });
 
@@ -195,7 +196,7 @@ function toggleTheme() {
   const now = dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
   const theme = now === "dark" ? "light" : "dark";
   dataset.theme = theme;
-  localStorage.setItem(THEME, theme);
+  write(localStorageOf(), THEME, theme);
 }
 
 const CHORDS = { Enter: retry, KeyO: newChat, Digit2: toggleCompare };

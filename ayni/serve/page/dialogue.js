@@ -3,6 +3,8 @@
 // A turn is {role: "user", content} or {role: "assistant", content, model, and how it went: tokens, exact, seconds,
 // cut: "" | "stopped" | "broken" | "length", scores: [[model, score]]}.
 
+import { read, sessionStorageOf, write } from "./storage.js";
+
 const KEPT = "ayni.dialogues";
 const MOST_KEPT = 2_000_000; // characters; browsers give a page about 5 million
 
@@ -31,11 +33,13 @@ export function transcript(turns) {
 /** Keeps the page's dialogues for a reload of this tab; beyond the bound nothing is kept. */
 export function keep(columns) {
   const text = JSON.stringify(columns);
-  if (text.length > MOST_KEPT) sessionStorage.removeItem(KEPT);
-  else sessionStorage.setItem(KEPT, text);
+  write(sessionStorageOf(), KEPT, text.length > MOST_KEPT ? null : text);
 }
 
-/** [{model, turns}] as they were, or []. */
+/** [{model, turns}] as they were, or [] where nothing readable is kept. */
 export function kept() {
-  return JSON.parse(sessionStorage.getItem(KEPT) ?? "[]");
+  const columns = read(sessionStorageOf(), KEPT, []);
+  const whole = (turn) => typeof turn?.content === "string" && (!isAnswer(turn) || Array.isArray(turn.scores));
+  const good = (column) => Array.isArray(column?.turns) && column.turns.every(whole);
+  return Array.isArray(columns) && columns.every(good) ? columns : [];
 }

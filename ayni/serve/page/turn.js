@@ -108,6 +108,6 @@ const rate = (value) => (value < 10 ? value.toFixed(1) : Math.round(value).toStr
 
 /** Something went wrong, or stopped before the first word: what, and what to do. */
 export function note(message, advice, onretry) {
-  return element("div", { class: "note" }, element("p", {}, `${message} ${advice}`.trim()),
+  return element("div", { class: "note" }, element("p", {}, `${/[.!?]$/.test(message) ? message : `${message}.`} ${advice}`.trim()),
     element("p", { class: "under" }, element("button", { type: "button", class: "retry", onclick: onretry }, "Try again")));
 }
