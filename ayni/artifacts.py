@@ -109,10 +109,20 @@ def is_artifact(path: Path) -> bool:
     return isinstance(manifest, dict) and "fingerprint" in manifest
 
 
-def refuse_foreign(out: Path) -> None:
-    """ValueError if publishing at `out` would replace something that this module did not write."""
+def refuse_foreign(out: Path, stage: str) -> None:
+    """ValueError if publishing at `out` would replace anything but an artifact of the same stage, as it was written."""
     if out.is_file() or (out.is_dir() and not is_artifact(out) and any(out.iterdir())):
         raise ValueError(f"{out}: exists already and was not written by Ayni; move it away or name another output")
+    if not is_artifact(out):
+        return
+    manifest = read_manifest(out)
+    if manifest.get("stage") != stage:
+        raise ValueError(f"{out}: exists already, made by the stage {manifest.get('stage')!r}; name another output")
+    added = {str(path.relative_to(out)) for path in _payload(out)} - set(manifest.get("files", {}))
+    if added:
+        raise ValueError(
+            f"{out / min(added)}: not written by Ayni, and would be lost; move it away or name another output"
+        )
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
@@ -156,7 +166,7 @@ def building(
     if not is_main_process():
         yield work
         return
-    refuse_foreign(out)
+    refuse_foreign(out, stage)
     out.parent.mkdir(parents=True, exist_ok=True)
     retired = _retired(out)
     if retired.exists() and not out.exists():  # killed between the two renames of a replacement
@@ -206,7 +216,7 @@ def writing_aside(out: Path) -> Iterator[Path]:
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise ValueError(f"{out}: exists already; remove it or name another output")
     out.parent.mkdir(parents=True, exist_ok=True)
-    work = out.with_name(f".{out.name}.partial")
+    work = out.with_name(f".{out.name}.writing")
     _remove(work)  # of a run that was killed
     try:
         yield work
@@ -217,6 +227,11 @@ def writing_aside(out: Path) -> Iterator[Path]:
     except BaseException:
         _remove(work)
         raise
+
+
+def discard_partial(out: Path) -> None:
+    """Removes what an unfinished build of `out` left, for a stage that has nothing to go on from."""
+    _remove(out.with_name(f".{out.name}.partial"))
 
 
 def _remove(path: Path) -> None:

@@ -75,14 +75,17 @@ def main() -> None:
             _fail(
                 f"{error.filename or 'output'}: the disk is full; what was published stays. Free some room and run the same command again"
             )
-        if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)):
+        if error.filename is not None:
             _fail(f"{error.filename}: {error.strerror}")
         raise
 
 
 def _stopped(*_: object) -> None:
     """Ctrl-C. Whatever stands on disk stands whole, so there is nothing to clear up."""
-    print("\nstopped; run the same command again to go on from the last saved state", file=sys.stderr)
+    print(
+        "\nstopped; the same command goes on from the last saved state, or begins anew where none was saved",
+        file=sys.stderr,
+    )
     os._exit(130)
 
 
@@ -357,7 +360,14 @@ def import_(
         "max_seq_len": max_seq_len,
     }
     stage.run(_settings(ImportSettings, values, None, None), out)
-    _done(out, f"ayni chat {out}", f"ayni serve {out}", f"ayni sft --model {out} --data chats.jsonl --out models/mine")
+    from ayni.model.hugging_face import is_scalar
+
+    if is_scalar(out):
+        _done(out, f"ayni serve --reward {out}", f"ayni eval --model {out} --data preferences.jsonl")
+    else:
+        _done(
+            out, f"ayni chat {out}", f"ayni serve {out}", f"ayni sft --model {out} --data chats.jsonl --out models/mine"
+        )
 
 
 @app.command(
@@ -383,8 +393,11 @@ def export(
 
     settings = _settings(ExportSettings, {"to": to, "dtype": dtype, "parts": parts}, None, None)
     written = stage.run(settings, find_model(model), out)
+    from ayni.model.hugging_face import is_scalar
+
+    kind = "SequenceClassification" if is_scalar(find_model(model)) else "CausalLM"
     hints = {
-        "hf": f'AutoModelForCausalLM.from_pretrained("{written}"), or: vllm serve {written}',
+        "hf": f'AutoModelFor{kind}.from_pretrained("{written}")',
         "gguf": f"llama-cli -m {written}",
         "meta": f"torchrun --nproc_per_node={parts} example_chat_completion.py --ckpt_dir {written}",
     }
@@ -411,7 +424,7 @@ def serve(
     ] = None,
     max_rows: Annotated[int, typer.Option("--max-rows", help="Answers of a model that are decoded together.")] = 32,
     max_queue: Annotated[
-        int, typer.Option("--max-queue", help="Answers that may wait; beyond it requests get 429.")
+        int, typer.Option("--max-queue", help="Requests of a model that may wait; beyond it, 429.")
     ] = 256,
     max_len: Annotated[
         int | None, typer.Option("--max-len", help="Tokens of prompt and answer; default: the model's context.")

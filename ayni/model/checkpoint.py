@@ -9,6 +9,7 @@ Hugging Face's. Whatever was opened is written by `write_checkpoint`, one tensor
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from ayni.model.hugging_face import (
     hugging_face_name,
     is_scalar,
     our_name,
+    read_config,
     read_object,
     read_settings,
     write_config,
@@ -111,9 +113,12 @@ def open_checkpoint(directory: Path) -> Checkpoint:
     files: dict[str, Path] = {}
     tensors: dict[str, Stored] = {}
     types: dict[str, str] = {}
+    heads: list[Path] = []  # where a tied output is stored nevertheless
     for file in _shard_files(directory):
         for foreign, (shape, kind) in _header(file).items():
             follows = foreign == "lm_head.weight" and (settings.tie_embeddings or scalar)
+            if follows and settings.tie_embeddings:
+                heads.append(file)
             if follows or foreign.endswith("rotary_emb.inv_freq"):
                 continue  # what others store though it follows from config.json
             name = our_name(foreign, scalar) or foreign
@@ -129,22 +134,41 @@ def open_checkpoint(directory: Path) -> Checkpoint:
             return opened.get_tensor(hugging_face_name(name))
 
     names = [*TOKENIZER_FILES, GENERATION]
+    _refuse_untied(heads, files, scalar)
     kinds = {kind: dtype for dtype, kind in TYPE_NAMES.items()}
-    first = types.get("tok_embeddings.weight", types.get("body.tok_embeddings.weight", "F32"))
+    dtype = (
+        kinds[next(iter(types.values()))] if len(set(types.values())) == 1 else torch.float32
+    )  # which holds them all
+    found = {name: (directory / name).read_bytes() for name in names if (directory / name).is_file()}
+    ends = read_config(directory).get("eos_token_id")
+    if isinstance(ends, list) and GENERATION not in found and not scalar:
+        found[GENERATION] = json.dumps({"eos_token_id": ends}).encode()  # several ends: a tokenizer can name only one
     return Checkpoint(
         where=directory,
         settings=settings,
         scalar=scalar,
-        dtype=kinds[first],
+        dtype=dtype,
         tensors=tensors,
         read=read,
-        tokenizer_files={name: (directory / name).read_bytes() for name in names if (directory / name).is_file()},
+        tokenizer_files=found,
     )
+
+
+def _refuse_untied(heads: list[Path], files: Mapping[str, Path], scalar: bool) -> None:
+    """config.json says that the output is the embedding; where it is stored as well, it must be."""
+    name = "body.tok_embeddings.weight" if scalar else "tok_embeddings.weight"
+    for file in heads:
+        with safe_open(file, framework="pt") as one, safe_open(files[name], framework="pt") as other:
+            if not torch.equal(one.get_tensor("lm_head.weight"), other.get_tensor("model.embed_tokens.weight")):
+                raise ValueError(
+                    f"{file}: tensor lm_head.weight differs from model.embed_tokens.weight, though config.json says "
+                    "tie_word_embeddings; correct the one that is wrong"
+                )
 
 
 def _shard_files(directory: Path) -> list[Path]:
     index = directory / "model.safetensors.index.json"
-    if not index.is_file():
+    if not index.is_file() or (directory / "model.safetensors").is_file():  # transformers, too, prefers the one file
         files = [directory / "model.safetensors"]
     else:
         where = read_object(index).get("weight_map")

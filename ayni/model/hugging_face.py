@@ -56,7 +56,7 @@ def read_object(path: Path) -> dict[str, Any]:
     """A JSON object; ValueError naming the file if it is anything else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not JSON ({error}); copy or download the file again") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a JSON object, found {type(content).__name__}")
@@ -113,7 +113,7 @@ def read_settings(directory: Path) -> ModelSettings:
     except ValidationError as error:
         mistakes = "; ".join(f"{'.'.join(map(str, m['loc']))} {m['msg']}" for m in error.errors())
         raise ValueError(f"{path}: {mistakes}") from None
-    except ValueError as error:
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"{path}: {error}") from None
 
 

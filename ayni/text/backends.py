@@ -149,8 +149,20 @@ def tokenizers_backend(directory: Path, files: dict[str, bytes], config: dict[st
         raise ValueError(f"{path}: no end-of-sequence token; name it as eos_token in tokenizer_config.json")
     bos = number_of("bos_token", "<|im_start|>", "<s>", "<|endoftext|>")
     pad = number_of("pad_token")
+    special_ids = {number: piece for piece, number in specials.items()}
+
+    def encode(text: str) -> list[int]:
+        """Some models (Unigram) have the special pieces among their ordinary ones: then they are spelt letter by letter."""
+        ids = plain.encode(text, add_special_tokens=False).ids
+        if special_ids.keys().isdisjoint(ids):
+            return ids
+        spelt = {
+            i: [n for c in p for n in plain.encode(c, add_special_tokens=False).ids] for i, p in special_ids.items()
+        }
+        return [number for token in ids for number in spelt.get(token, [token])]
+
     return Backend(
-        encode=lambda text: plain.encode(text, add_special_tokens=False).ids,
+        encode=encode,
         decode=lambda ids: full.decode(ids, skip_special_tokens=False),
         plain_piece_id=full.token_to_id,
         starts_with_space=lambda: plain.encode("\n", add_special_tokens=False).tokens[0].startswith("▁"),

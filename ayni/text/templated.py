@@ -203,12 +203,16 @@ def _typed(tok: Tokenizer, messages: list[Message]) -> Typed:
     if not markers:
         return NOTHING_TYPED
     free = (chr(number) for number in PRIVATE if chr(number) not in content)
-    return Typed(next(free), next(free), markers)
+    before, after = next(free, ""), next(free, "")
+    if not after:
+        raise ValueError("a message uses every private character there is; leave one out")
+    return Typed(before, after, markers)
 
 
 def _spelt_markers(tok: Tokenizer, template: str) -> set[str]:
     """What the template writes as a marker though it is not a special token."""
-    written = set(WRITTEN_MARKER.findall(template)) | {piece for piece in tok.added if piece in template}
+    named = {piece for piece in tok.added if piece in tok.named.values() or WRITTEN_MARKER.fullmatch(piece)}
+    written = set(WRITTEN_MARKER.findall(template)) | {piece for piece in tok.added if piece in template} | named
     return written - set(tok.specials)
 
 

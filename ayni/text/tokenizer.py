@@ -169,6 +169,13 @@ def load_tokenizer(directory: Path) -> Tokenizer:
 
 def tokenizer_of(found: Mapping[str, bytes], where: Path) -> Tokenizer:
     """The tokenizer in a directory's files; `where` is the directory, for messages."""
+    try:
+        return _tokenizer_of(found, where)
+    except (AttributeError, LookupError, RecursionError, TypeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{where}: the tokenizer's files are damaged ({type(error).__name__}: {error})") from None
+
+
+def _tokenizer_of(found: Mapping[str, bytes], where: Path) -> Tokenizer:
     files = {name: found[name] for name in FILES if name in found}
     if "tokenizer.model" not in files and "tokenizer.json" not in files:
         raise ValueError(f"{where}: no tokenizer here; expected tokenizer.model (SentencePiece) or tokenizer.json")

@@ -88,6 +88,7 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
         (whole + b"\0", rf"the file has {len(whole) + 1:,}"),
         (whole[:10], "10 bytes; a llama2.c model begins with a header of 28"),
         (struct.pack("<I", 0x616B3432) + whole, "version 1 or 2; supported is the legacy format"),
+        (struct.pack("<7i", 2, 1, 2**21, 1, 1, 1, 1), "its header asks for .* bytes, the file has 28"),
         (b"\xff" * 400, "its header reads .*not a llama2.c model"),
     ):
         path.write_bytes(data)

@@ -20,7 +20,7 @@ from ayni.text.tokenizer import load_tokenizer
 from .environments import run_peer
 from .serving import Server, serving
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 PROBE = "test.Test"  # eight strings: an empty one, Chinese, quotes, a backslash
 NEW_TOKENS = 32

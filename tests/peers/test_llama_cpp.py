@@ -30,7 +30,7 @@ from ayni.text.tokenizer import load_tokenizer
 
 from .environments import python
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 Kind = Literal["float32", "float16", "bfloat16", "q8_0"]
 RUNNER = Path(__file__).with_name("llama_cpp_runner.py")

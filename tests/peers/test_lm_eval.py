@@ -21,7 +21,7 @@ from ayni.model.hugging_face import read_settings
 from .environments import run_peer
 from .serving import Server, serving
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 TOLERANCE = 1e-3  # nats, of a whole continuation
 QUESTIONS = [

@@ -262,14 +262,20 @@ def test_with_a_key_only_its_bearers_are_served(model_dir: Path) -> None:
 
 def test_a_completion_goes_on_where_the_prompt_ends(client: openai.OpenAI, serve_tokenizer: Tokenizer) -> None:
     """Prompt and text, joined, are the text of all ids: the first word keeps the space in front of it."""
-    spaced = 0
+    spaced = ended = 0
     for prompt in ("on the", "a bee", "the ant saw", "hill"):
         for seed in range(6):
             fields = {"prompt": prompt, "seed": seed, "temperature": 1.5, "max_tokens": 6, "logprobs": 1}
-            whole = complete(client, echo=True, **fields).choices[0]
+            answer = complete(client, echo=True, **fields)
+            whole = answer.choices[0]
             ids = serve_tokenizer.encode(prompt)
-            first = "".join(whole.logprobs.tokens[len(ids) + 1 :][:1])  # nothing, if the answer ends at once
+            assert (
+                len(whole.logprobs.tokens) == len(ids) + 1 + answer.usage.completion_tokens
+            )  # BOS; the end token, too
+            ended += whole.logprobs.tokens[-1] == "</s>"
+            first = "".join(whole.logprobs.tokens[len(ids) + 1 :][:1]).removesuffix("</s>")
             assert whole.text == prompt + complete(client, **fields).choices[0].text
             assert whole.text.startswith(prompt + first) or "\ufffd" in whole.text
             spaced += first.startswith(" ")
     assert spaced
+    assert ended

@@ -13,12 +13,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from ayni.config import ImportSettings
 from ayni.evals import packages
 from ayni.model.checkpoint import load_model, load_scalar, open_checkpoint, save_model
 from ayni.model.gguf_writer import write_gguf
 from ayni.stages import importing
+from ayni.text.dialogue import stop_ids
 from ayni.text.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 from tests.conftest import environment
 from tests.model.small import language_model, scalar_model
@@ -211,5 +213,86 @@ def test_a_zero_in_the_config_is_named(key: str, tmp_path: Path, model_dir: Path
     with pytest.raises(
         ValueError, match=r"config\.json: \w+ Input should be greater than or equal to 1|config\.json: .*heads"
     ):
+        importing.run(ImportSettings(source=str(model_dir)), tmp_path / "out")
+    assert left_over(tmp_path) == set()
+
+
+def test_only_an_earlier_import_is_replaced(tmp_path: Path, model_dir: Path) -> None:
+    out = tmp_path / "out"
+    importing.run(ImportSettings(source=str(model_dir)), out)
+    importing.run(ImportSettings(source=str(model_dir), dtype="bfloat16"), out)
+    assert open_checkpoint(out).dtype == torch.bfloat16
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"notes\.txt: not written by Ayni, and would be lost"):
+        importing.run(ImportSettings(source=str(model_dir)), out)
+    (out / "notes.txt").unlink()
+    manifest = json.loads((out / "manifest.json").read_text())
+    (out / "manifest.json").write_text(json.dumps(manifest | {"stage": "sft"}))
+    with pytest.raises(ValueError, match="made by the stage 'sft'; name another output"):
+        importing.run(ImportSettings(source=str(model_dir)), out)
+
+
+def test_a_reward_models_gate_and_likelihood_come_along(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    source = tmp_path / "source"
+    save_model(scalar_model(), source, tokenizer)
+    save_model(language_model(), source / "likelihood", tokenizer)
+    (source / "likelihood.json").write_text('{"coefficient": 0.5}')
+    (source / "gate.json").write_text('{"threshold": 0.2}')
+    importing.run(ImportSettings(source=str(source)), tmp_path / "out")
+    for name in ("gate.json", "likelihood.json"):
+        assert (tmp_path / "out" / name).read_text() == (source / name).read_text()
+    assert same_weights(source / "likelihood", tmp_path / "out" / "likelihood")
+
+
+def test_mixed_types_are_widened_and_several_ends_are_kept(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    source = tmp_path / "source"
+    model = language_model()
+    save_model(model, source, tokenizer)
+    tensors = load_file(source / "model.safetensors")
+    norm = tensors["model.norm.weight"] + 1e-4
+    save_file({k: v.bfloat16() for k, v in tensors.items()} | {"model.norm.weight": norm}, source / "model.safetensors")
+    (source / "generation_config.json").unlink()
+    break_config(source, eos_token_id=[2, 77])
+    importing.run(ImportSettings(source=str(source)), tmp_path / "out")
+    assert torch.equal(load_model(tmp_path / "out").norm.weight, norm)
+    assert stop_ids(load_tokenizer(tmp_path / "out")) == (2, 77)
+
+
+def test_a_tied_output_that_differs_is_named(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    source = tmp_path / "source"
+    save_model(language_model(tied=True), source, tokenizer)
+    tensors = load_file(source / "model.safetensors")
+    head = tensors["model.embed_tokens.weight"].clone()
+    save_file(tensors | {"lm_head.weight": head}, source / "model.safetensors")
+    importing.run(ImportSettings(source=str(source)), tmp_path / "out")
+    assert same_weights(source, tmp_path / "out")
+    save_file(tensors | {"lm_head.weight": head + 1}, source / "model.safetensors")
+    with pytest.raises(ValueError, match=r"lm_head\.weight differs from model\.embed_tokens\.weight"):
+        importing.run(ImportSettings(source=str(source)), tmp_path / "other")
+
+
+def test_a_template_that_cannot_be_used_is_refused(tmp_path: Path, model_dir: Path) -> None:
+    (tmp_path / "broken.jinja").write_text("{% if")
+    settings = ImportSettings(source=str(model_dir), chat_template=str(tmp_path / "broken.jinja"))
+    with pytest.raises(ValueError, match=r"broken\.jinja: .*not valid Jinja.*give another one with --chat-template"):
+        importing.run(settings, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+DAMAGE: dict[str, object] = {
+    "config.json": [{"rope_scaling": "linear"}, {"rope_scaling": [1]}, {"vocab_size": 10**30}, {"hidden_size": "wide"}, {"max_position_embeddings": None}],
+    "tokenizer_config.json": [{"bos_token": 5}, {"chat_template": 5}, {"chat_template": ["x"]}, {"added_tokens_decoder": [1]}, {"added_tokens_decoder": {"7": {}}}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("file", "change"), [(file, change) for file, changes in DAMAGE.items() for change in changes], ids=str
+)
+def test_wrong_types_in_a_strangers_files_are_one_error(
+    file: str, change: dict[str, object], tmp_path: Path, model_dir: Path
+) -> None:
+    path = model_dir / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ValueError, match="source"):
         importing.run(ImportSettings(source=str(model_dir)), tmp_path / "out")
     assert left_over(tmp_path) == set()
