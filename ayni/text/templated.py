@@ -30,6 +30,13 @@ PROBES: list[list[Message]] = [
         {"role": "user", "content": "\tAnd 4?\n"},
         {"role": "assistant", "content": "Five."},
     ],
+    # What templates are known to treat apart: thoughts in earlier answers, an empty system message, a long dialogue.
+    [{"role": "system", "content": ""}]
+    + [
+        {"role": "user", "content": "And then?"},
+        {"role": "assistant", "content": "<think>\nWhy?\n</think>\n\nThen six."},
+    ]
+    * 4,
 ]
 
 
