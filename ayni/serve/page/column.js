@@ -150,6 +150,8 @@ export class Column {
     this.toEnd();
     this.page.changed();
     this.show();
+    this.unseen = "";
+    this.frame = 0;
     const started = performance.now();
     let error = null;
     try {
@@ -172,11 +174,10 @@ export class Column {
 
   take({ text, finish, tokens }, turn, view) {
     if (text) {
-      const follows = this.atEnd();
       turn.content += text;
       turn.tokens += 1;
-      view.add(text);
-      if (follows) this.toEnd();
+      this.unseen += text;
+      this.frame ||= requestAnimationFrame(() => this.paint(view));
     }
     if (finish === "length") turn.cut = "length";
     if (tokens !== undefined) {
@@ -185,8 +186,20 @@ export class Column {
     }
   }
 
+  /** Once a frame, not once a token: each look at the scroller's end lays out the whole answer anew. */
+  paint(view) {
+    cancelAnimationFrame(this.frame);
+    this.frame = 0;
+    if (!this.unseen) return;
+    const follows = this.atEnd();
+    view.add(this.unseen);
+    this.unseen = "";
+    if (follows) this.toEnd();
+  }
+
   /** An answer cut before its first word leaves the question open. */
   settle(turn, view, error) {
+    this.paint(view);
     const follows = this.atEnd();
     const wordless = !turn.content && (turn.cut === "stopped" || turn.cut === "broken");
     if (wordless) {
