@@ -57,7 +57,7 @@ def _encode(model: LanguageModel, body: CompletionRequest) -> list[list[int]]:
     model.refuse_endless(*(prompt for prompt in body.prompts if isinstance(prompt, str)))
     for number, prompt in enumerate(body.prompts):
         ids = model.vocabulary.encode_prompt_text(prompt) if isinstance(prompt, str) else prompt
-        ids = ids or [model.vocabulary.document_start]
+        ids = ids or [model.tokenizer.document_start]
         size = model.engine.model.settings.vocab_size
         if max(ids) >= size:
             raise bad_request(f"prompt {number}: token id {max(ids)}, but this model's ids end at {size - 1}", "prompt")

@@ -43,12 +43,6 @@ class Vocabulary:
         return ids
 
     @cached_property
-    def document_start(self) -> int:
-        """What stands in front of a text where nothing else does."""
-        start = self.tokenizer.piece_id("<|endoftext|>") if self.tokenizer.dialogue == "chatml" else None
-        return self.tokenizer.bos_id if start is None else start
-
-    @cached_property
     def adds_bos(self) -> bool:
         """Whether this checkpoint's own tokenizer puts BOS in front of a text, as transformers and vLLM have it do."""
         files = self.tokenizer.files
