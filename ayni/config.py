@@ -17,6 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 Count = Annotated[int, Field(ge=1)]
 Length = Annotated[int, Field(ge=8)]  # in tokens
 Share = Annotated[float, Field(ge=0, lt=1)]
+# bfloat16: working weights, gradients of a micro-batch and activations; masters, moments and sums of gradients are fp32.
+# auto: bfloat16 where the machine multiplies it fast and the model has 10M parameters or more, else float32.
+Precision = Literal["auto", "float32", "bfloat16"]
+Compile = Literal["auto", "always", "never"]  # auto: where the run is long enough to repay half a minute of compiling
 Temperature = Annotated[float, Field(gt=0, le=10)]
 
 
@@ -113,6 +117,9 @@ class FitSettings(Settings):
     row_len: Length = 256  # tokens of a packed row, and of the longest sequence
     save_every: Count = 200  # optimizer steps between training checkpoints
     micro_rows: Count | None = None  # rows (reward models: pairs) of a forward and backward pass; None: the whole batch
+    precision: Precision = "auto"
+    compile: Compile = "auto"
+    checkpoint_activations: bool = False  # keep each layer's input only, and compute the layer again on the way back
     optimizer: OptimizerSettings = OptimizerSettings()
 
 
@@ -236,6 +243,8 @@ class PPOSettings(Settings):
     minibatch: Count = 64
     row_len: Length = 256
     micro_rows: Count | None = None
+    precision: Precision = "auto"
+    compile: Compile = "auto"  # of the sampling; training steps are eager, since their shapes vary
     temperature: Temperature = 1.0
     max_new_tokens: Count = 48
     beta: float = 0.01

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,12 +19,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ayni.engine.cache import KVCache, PrefillCache, Prefix
+from ayni.engine.decoding import decode_step
 from ayni.engine.request import Finish, Request, Top
 from ayni.engine.rows import Rows
 from ayni.engine.sampling import sample, top_log_probs
 from ayni.engine.scheduler import Sample, Scheduler
 from ayni.model.transformer import Transformer
 from ayni.text.tokenizer import Tokenizer
+
+# In bf16 a rounding is large enough to change a token, so a request's arithmetic must not depend on its batch mates:
+# decoding runs at least so many rows (below, other product kernels are taken, which add in another order) ...
+ROWS = 8
+# ... and reads keys, and prefills prompts, in multiples of so many positions (vector loops treat the tail apart).
+KEYS = 64
 
 
 @dataclass
@@ -58,8 +66,18 @@ class Step:
         return "length" if self.full[row] else None
 
 
+class Runs(Protocol):
+    """What an engine is made of: prompts are read by `model`, tokens decoded by `decoder`; mostly the same."""
+
+    model: Transformer
+    decoder: Transformer
+    compiled: bool
+    tokenizer: Tokenizer | None
+    max_len: int  # prompt and answer together
+
+
 class Batch:
-    """`max_len` caps prompt and answer together, `max_rows` the rows of a step, `prefill_tokens` a prefill.
+    """`max_rows` caps the rows of a step, `prefill_tokens` a prefill.
 
     `take_turns`: after a prefill the running rows decode once before the next one, so that newcomers, however many and
     however short, never hold up those who are under way.
@@ -67,18 +85,20 @@ class Batch:
 
     def __init__(
         self,
-        model: Transformer,
-        tokenizer: Tokenizer | None,
-        max_len: int,
+        runs: Runs,
         max_rows: int,
         prefill_tokens: int,
         refill_at: int = 1,
         take_turns: bool = False,
     ) -> None:
-        self.model, self.tokenizer, self.max_len = model, tokenizer, max_len
-        self.pad_id = tokenizer.pad_id if tokenizer else None
-        self.weight = model.tok_embeddings.weight
-        self.scheduler = Scheduler(max_rows, prefill_tokens, refill_at)
+        self.model, self.decoder, self.compiled = runs.model, runs.decoder, runs.compiled
+        self.tokenizer, self.max_len = runs.tokenizer, runs.max_len
+        self.pad_id = self.tokenizer.pad_id if self.tokenizer else None
+        self.weight = self.model.tok_embeddings.weight
+        coarse = self.weight.dtype == torch.bfloat16
+        self.least_rows = ROWS if coarse and self.decoder is self.model else 1
+        self.keys = KEYS if coarse or self.compiled else 1
+        self.scheduler = Scheduler(max_rows, prefill_tokens, refill_at, self.keys)
         self.take_turns = take_turns
         self.prefilled = False  # the last step was a prefill
         self.live: dict[int, Live] = {}
@@ -86,7 +106,8 @@ class Batch:
 
     def _clear(self) -> None:
         self.rows = Rows()
-        self.cache = KVCache(self.model.settings, self.scheduler.max_rows, self.max_len, self.weight)
+        rows = max(self.scheduler.max_rows, self.least_rows)
+        self.cache = KVCache(self.model.settings, rows, _round_up(self.max_len, self.keys), self.weight)
         self.split: Prefix | None = None  # the prompt whose samples did not all find a slot yet
 
     @torch.inference_mode()
@@ -147,17 +168,20 @@ class Batch:
 
     def _prefill(self, admitted: list[Sample]) -> tuple[slice, Tensor]:
         slots = slice(len(self.scheduler.running) - len(admitted), len(self.scheduler.running))
-        order = {request: prompt for prompt, request in enumerate(dict.fromkeys(sample.request for sample in admitted))}
+        prompts = {sample.request: tuple(self.live[sample.request].request.prompt) for sample in admitted}
+        place = {
+            prompt: index for index, prompt in enumerate(dict.fromkeys(prompts.values()))
+        }  # equal ones share a row
         if admitted[0].nth > 0:
             assert self.split is not None
             prefix = self.split
         else:
-            prefix = self._forward_prompts([self.live[number].request.prompt for number in order])
-        self.split = prefix.last() if self.scheduler.split_request else None
-        parents = self._to_device(np.array([order[sample.request] for sample in admitted]))
+            prefix = self._forward_prompts([list(prompt) for prompt in place])
+        self.split = prefix.of(place[prompts[admitted[-1].request]]) if self.scheduler.split_request else None
+        parents = self._to_device(np.array([place[prompts[sample.request]] for sample in admitted]))
         self.cache.reserve(slots.stop, prefix.layers[0][0].shape[2])
         self.cache.place(slots, prefix, parents)
-        wanted = [self.live[number] for number in order]
+        wanted = [self.live[number] for number in prompts]
         self.rows.reserve(
             slots.stop, max(live.limit for live in wanted), max(len(live.request.stop_ids) for live in wanted)
         )
@@ -171,7 +195,7 @@ class Batch:
         Padding stays at the position of the prompt's last token, so that it does not lengthen the row in the eyes of a
         rotation that depends on the row's length (dynamic RoPE scaling).
         """
-        T = max(map(len, prompts))
+        T = _round_up(max(map(len, prompts)), self.keys)
         tokens_PT = self._to_device(np.array([prompt + [0] * (T - len(prompt)) for prompt in prompts]))
         length_P = np.array([len(prompt) for prompt in prompts])
         positions_PT = self._to_device(np.minimum(np.arange(T), length_P[:, None] - 1))
@@ -185,15 +209,19 @@ class Batch:
         """The last token of every running row, at the row's own position, over the used length of the cache."""
         running = len(self.scheduler.running)
         length_R = self.rows.length[:running]
-        used = int(length_R.max()) + 1
-        tokens_R1 = self._to_device(self.rows.last_ids(running)[:, None])
-        position_R1 = self._to_device(length_R[:, None].copy())
-        even = used == int(length_R.min()) + 1  # then every row sees all returned keys
-        mask_R1S = None if even else (torch.arange(used, device=position_R1.device) <= position_R1).unsqueeze(1)
+        used = _round_up(int(length_R.max()) + 1, self.keys)
+        idle = (0, max(0, self.least_rows - running))  # rows that write at position 0 of a free slot, for nobody
+        tokens_R1 = self._to_device(np.pad(self.rows.last_ids(running), idle)[:, None])
+        position_R1 = self._to_device(np.pad(length_R, idle)[:, None])
         self.cache.begin(position_R1.squeeze(1), used)
-        logits_R1V = self.model(tokens_R1, position_R1, mask_R1S, self.cache)
+        if self.compiled:
+            logits_R1V = decode_step(self.decoder, tokens_R1, position_R1, self.cache)
+        else:
+            even = used == int(length_R.min()) + 1 and not idle[1]  # then every row sees all returned keys
+            mask_R1S = None if even else (torch.arange(used, device=position_R1.device) <= position_R1).unsqueeze(1)
+            logits_R1V = self.decoder(tokens_R1, position_R1, mask_R1S, self.cache)
         length_R += 1
-        return slice(0, running), logits_R1V.squeeze(1)
+        return slice(0, running), logits_R1V[:running].squeeze(1)
 
     def _sample(self, slots: slice, logits_RV: Tensor) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         id_R, logprob_R = sample(
@@ -232,6 +260,10 @@ class Batch:
 
     def _to_device(self, array: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(array).to(self.weight.device)
+
+
+def _round_up(count: int, multiple: int) -> int:
+    return -(-count // multiple) * multiple
 
 
 @contextmanager

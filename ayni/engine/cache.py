@@ -35,9 +35,10 @@ class Prefix:
     layers: list[tuple[Tensor, Tensor]]
     logits_PV: Tensor
 
-    def last(self) -> Prefix:
-        """The last prompt alone, in memory of its own."""
-        return Prefix([(k[-1:].clone(), v[-1:].clone()) for k, v in self.layers], self.logits_PV[-1:].clone())
+    def of(self, prompt: int) -> Prefix:
+        """One prompt alone, in memory of its own."""
+        one = slice(prompt, prompt + 1)
+        return Prefix([(k[one].clone(), v[one].clone()) for k, v in self.layers], self.logits_PV[one].clone())
 
 
 class KVCache:

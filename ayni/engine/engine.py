@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from ayni.engine.batch import Batch, eval_mode
+from ayni.engine.int8 import int8_copy
 from ayni.engine.request import Completion, Request, Top
 from ayni.engine.scheduler import Sample
 from ayni.model.transformer import Transformer
@@ -26,14 +27,24 @@ class Engine:
     """Samples from the live model: weights are shared, so that PPO samples from what it trains.
 
     `max_len` (default and upper bound: the model's context) caps prompt and answer together; `max_rows` caps the rows
-    of a step, and with it the memory of the cache. The tokenizer is needed for stop strings, and names the padding
+    of a step, and with it the memory of the cache. `compiled`: decoding runs compiled layers (engine/decoding.py), which
+    takes some seconds once and pays off over some thousand tokens. `int8`: tokens are decoded with a copy of the weights
+    in int8, for a stream or two; prompts are still read with the model's own. The tokenizer is needed for stop strings, and names the padding
     token that no answer may hold. Requests that come and go while others run: `ayni.engine.session.Session`.
     """
 
     def __init__(
-        self, model: Transformer, tokenizer: Tokenizer | None = None, max_rows: int = 256, max_len: int | None = None
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer | None = None,
+        max_rows: int = 256,
+        max_len: int | None = None,
+        compiled: bool = False,
+        int8: bool = False,
     ) -> None:
         self.model = model
+        self.decoder = int8_copy(model) if int8 else model
+        self.compiled = compiled
         self.tokenizer = tokenizer
         self.max_rows = max_rows
         self.max_len = min(max_len or model.settings.max_seq_len, model.settings.max_seq_len)
@@ -99,7 +110,7 @@ class Engine:
         """All requests queued, longest prompts first: neighbours are of similar length (little padding), and the most
         memory is needed early. Freed slots wait for company: many small prefills would each pay a whole forward pass.
         """
-        batch = Batch(self.model, self.tokenizer, self.max_len, rows, PREFILL_TOKENS, refill_at=max(1, rows // 8))
+        batch = Batch(self, rows, PREFILL_TOKENS, refill_at=max(1, rows // 8))
         for number in sorted(range(len(requests)), key=lambda number: -len(requests[number].prompt)):
             batch.add(number, requests[number])
         longest_answer = max((live.limit for live in batch.live.values()), default=0)

@@ -34,12 +34,17 @@ class Waiting:
 
 
 class Scheduler:
-    """First come, first served. `refill_at`: how many slots must be free (or as many as samples wait) to admit."""
+    """First come, first served. `refill_at`: how many slots must be free (or as many as samples wait) to admit.
 
-    def __init__(self, max_rows: int, prefill_tokens: int, refill_at: int = 1) -> None:
+    `bucket` above 1: prompts are prefilled in rows of a multiple of so many tokens, and only with prompts of the same
+    multiple, so that how a prompt is padded depends on its own length alone.
+    """
+
+    def __init__(self, max_rows: int, prefill_tokens: int, refill_at: int = 1, bucket: int = 1) -> None:
         self.max_rows = max_rows
         self.prefill_tokens = prefill_tokens
         self.refill_at = refill_at
+        self.bucket = bucket
         self.waiting: deque[Waiting] = deque()
         self.waiting_samples = 0
         self.running: list[Sample] = []  # position = slot
@@ -72,8 +77,11 @@ class Scheduler:
         while self.waiting and len(admitted) < free:
             head = self.waiting[0]
             if head.taken == 0:
-                longest = max(longest, head.prompt_length)
-                if left_over or (prompts > 0 and (prompts + 1) * longest > self.prefill_tokens):
+                padded = -(-head.prompt_length // self.bucket) * self.bucket
+                if left_over or (prompts > 0 and self.bucket > 1 and padded != longest):
+                    break
+                longest = max(longest, padded)
+                if prompts > 0 and (prompts + 1) * longest > self.prefill_tokens:
                     break
                 prompts += 1
             until = min(head.n, head.taken + free - len(admitted))

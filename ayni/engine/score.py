@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -17,10 +18,9 @@ from ayni.engine.request import Top
 from ayni.model.heads import ScalarHead
 from ayni.model.transformer import Transformer
 from ayni.train.batches import Packed, pack
-from ayni.train.losses import log_probs
+from ayni.train.output import log_probs_of_targets
 
 FORWARD_TOKENS = 8192  # packed tokens of one forward pass
-FORWARD_LOGITS = 2**27  # logits of one forward pass: half a GiB in fp32
 CHUNK_LOGITS = 2**23  # logits held at once where every token of a prompt is scored: 32 MiB in fp32
 
 
@@ -48,10 +48,10 @@ def log_probs_of(
     masks = [[False] * len(prompt) + [True] * len(answer) for prompt, answer in zip(prompts, answers)]
     packed = pack(sequences, row_len or _row_len(model, sequences), pad_id=0, loss_masks=masks)
     parts = []
-    for rows in _forward_passes(packed, model.settings.vocab_size):
+    for rows in _forward_passes(packed):
         batch = packed[rows].to(model.tok_embeddings.weight.device)
-        logits_NV = model(batch.tokens_RT, batch.positions_RT, batch.mask_RTT, keep_N=batch.predict_N)
-        parts.append(log_probs(logits_NV, batch.targets_N, temperature or 1.0))
+        head = partial(log_probs_of_targets, targets_N=batch.targets_N, temperature=temperature or 1.0)
+        parts.append(model(batch.tokens_RT, batch.positions_RT, batch.attention, keep_N=batch.predict_N, head=head))
     # The parts run through the rows from left to right; each sequence gets its stretch back.
     in_rows = sorted(range(len(sequences)), key=lambda index: packed.where[index])
     stretches = torch.cat(parts).split([len(answers[index]) for index in in_rows])
@@ -63,10 +63,10 @@ def scores_of(model: ScalarHead, sequences: Sequence[list[int]], row_len: int | 
     """The reward model's raw score of each sequence, read at its last token (TRAPS 12)."""
     packed = pack(sequences, row_len or _row_len(model, sequences), pad_id=0)
     score_N = torch.empty(len(sequences), device=model.score.weight.device)
-    for rows in _forward_passes(packed, vocab_size=1):
+    for rows in _forward_passes(packed):
         batch = packed[rows].to(score_N.device)
         here = [index for index, (row, _, _) in enumerate(packed.where) if rows.start <= row < rows.stop]
-        score_N[here] = model(batch.tokens_RT, batch.positions_RT, batch.mask_RTT, keep_N=batch.ends_N).float()
+        score_N[here] = model(batch.tokens_RT, batch.positions_RT, batch.attention, keep_N=batch.ends_N).float()
     return score_N
 
 
@@ -115,8 +115,8 @@ def _row_len(model: Transformer | ScalarHead, sequences: Sequence[list[int]]) ->
     return min(model.settings.max_seq_len, 2 * max(map(len, sequences), default=1))
 
 
-def _forward_passes(packed: Packed, vocab_size: int) -> Iterator[slice]:
+def _forward_passes(packed: Packed) -> Iterator[slice]:
     T = packed.tokens_RT.shape[1]
-    size = max(1, min(FORWARD_TOKENS // T, FORWARD_LOGITS // (T * vocab_size)))
+    size = max(1, FORWARD_TOKENS // T)
     for start in range(0, len(packed), size):
         yield slice(start, min(start + size, len(packed)))

@@ -33,9 +33,7 @@ class Session:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.numbers = itertools.count()
-        self.batch = Batch(
-            engine.model, engine.tokenizer, engine.max_len, engine.max_rows, PREFILL_TOKENS, take_turns=True
-        )
+        self.batch = Batch(engine, engine.max_rows, PREFILL_TOKENS, take_turns=True)
 
     @property
     def running(self) -> int:

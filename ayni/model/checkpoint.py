@@ -13,12 +13,14 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
-from ayni.config import ModelSettings
+from ayni.config import ModelSettings, Precision
 from ayni.model.heads import ScalarHead
 from ayni.model.hugging_face import (
     LANGUAGE,
@@ -31,6 +33,7 @@ from ayni.model.hugging_face import (
     read_settings,
     write_config,
 )
+from ayni.model.precision import working_type
 from ayni.model.shards import SHARD_BYTES, TYPE_NAMES, Shape, write_shards
 from ayni.model.transformer import Transformer
 from ayni.text.tokenizer import FILES as TOKENIZER_FILES
@@ -62,9 +65,19 @@ class Checkpoint:
     tokenizer_files: Mapping[str, bytes]  # empty where the source has none
 
 
+class _Unfilled(TorchFunctionMode):
+    """No start values: a tensor without storage has no room for them, and asking for the first one makes torch import
+    its decompositions, which takes more than a second."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        fills = getattr(function, "__module__", None) == "torch.nn.init"
+        return kwargs["tensor"] if fills else function(*args, **kwargs)
+
+
 def empty_model(settings: ModelSettings, scalar: bool) -> Transformer | ScalarHead:
     """A model without storage, to be given weights."""
-    with torch.device("meta"):
+    with torch.device("meta"), _Unfilled():
         return ScalarHead(settings) if scalar else Transformer(settings)
 
 
@@ -110,15 +123,16 @@ def open_checkpoint(directory: Path) -> Checkpoint:
     """A Hugging Face directory; ValueError names a file that is missing or truncated."""
     directory = Path(directory)
     settings, scalar = read_settings(directory), is_scalar(directory)
-    files: dict[str, Path] = {}
+    shards: dict[str, safe_open] = {}
     tensors: dict[str, Stored] = {}
     types: dict[str, str] = {}
-    heads: list[Path] = []  # where a tied output is stored nevertheless
+    heads: list[tuple[Path, safe_open]] = []  # where a tied output is stored nevertheless
     for file in _shard_files(directory):
-        for foreign, (shape, kind) in _header(file).items():
+        shard = _opened(file)
+        for foreign, (shape, kind) in _contents(shard).items():
             follows = foreign == "lm_head.weight" and (settings.tie_embeddings or scalar)
             if follows and settings.tie_embeddings:
-                heads.append(file)
+                heads.append((file, shard))
             if follows or foreign.endswith("rotary_emb.inv_freq"):
                 continue  # what others store though it follows from config.json
             name = our_name(foreign, scalar) or foreign
@@ -126,15 +140,13 @@ def open_checkpoint(directory: Path) -> Checkpoint:
                 raise ValueError(
                     f"{file}: tensor {foreign} is stored as {kind}; supported: {', '.join(TYPE_NAMES.values())}"
                 )
-            files[name], tensors[name], types[name] = file, Stored(shape, f"{file}: tensor {foreign}"), kind
+            shards[name], tensors[name], types[name] = shard, Stored(shape, f"{file}: tensor {foreign}"), kind
 
     def read(name: str) -> Tensor:
-        # Opened anew for each tensor: the pages of a file that stays mapped would count as our memory.
-        with safe_open(files[name], framework="pt") as opened:
-            return opened.get_tensor(hugging_face_name(name))
+        return shards[name].get_tensor(hugging_face_name(name))
 
     names = [*TOKENIZER_FILES, GENERATION]
-    _refuse_untied(heads, files, scalar)
+    _refuse_untied(heads, shards, scalar)
     kinds = {kind: dtype for dtype, kind in TYPE_NAMES.items()}
     dtype = (
         kinds[next(iter(types.values()))] if len(set(types.values())) == 1 else torch.float32
@@ -154,16 +166,15 @@ def open_checkpoint(directory: Path) -> Checkpoint:
     )
 
 
-def _refuse_untied(heads: list[Path], files: Mapping[str, Path], scalar: bool) -> None:
+def _refuse_untied(heads: list[tuple[Path, safe_open]], shards: Mapping[str, safe_open], scalar: bool) -> None:
     """config.json says that the output is the embedding; where it is stored as well, it must be."""
     name = "body.tok_embeddings.weight" if scalar else "tok_embeddings.weight"
-    for file in heads:
-        with safe_open(file, framework="pt") as one, safe_open(files[name], framework="pt") as other:
-            if not torch.equal(one.get_tensor("lm_head.weight"), other.get_tensor("model.embed_tokens.weight")):
-                raise ValueError(
-                    f"{file}: tensor lm_head.weight differs from model.embed_tokens.weight, though config.json says "
-                    "tie_word_embeddings; correct the one that is wrong"
-                )
+    for file, head in heads:
+        if not torch.equal(head.get_tensor("lm_head.weight"), shards[name].get_tensor("model.embed_tokens.weight")):
+            raise ValueError(
+                f"{file}: tensor lm_head.weight differs from model.embed_tokens.weight, though config.json says "
+                "tie_word_embeddings; correct the one that is wrong"
+            )
 
 
 def _shard_files(directory: Path) -> list[Path]:
@@ -185,13 +196,19 @@ def _shard_files(directory: Path) -> list[Path]:
     return files
 
 
-def _header(file: Path) -> dict[str, tuple[Shape, str]]:
+def _opened(file: Path) -> safe_open:
+    """Tensors are read, not mapped: a mapped page is fetched by a fault of its own (four times the time), counts as our
+    memory while the file stays open, and changes when a later save writes the file."""
     try:
-        with safe_open(file, framework="pt") as opened:
-            slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 (not a mapping)
-            return {name: (tuple(piece.get_shape()), piece.get_dtype()) for name, piece in slices.items()}
+        return safe_open(file, framework="pt", backend="pread")
     except SafetensorError as error:
         raise ValueError(f"{file}: truncated or not a safetensors file ({error}); copy or download it again") from None
+
+
+def _contents(shard: safe_open) -> dict[str, tuple[Shape, str]]:
+    """Shape and type (safetensors' name for it) of every tensor."""
+    slices = {name: shard.get_slice(name) for name in shard.keys()}  # noqa: SIM118 (not a mapping)
+    return {name: (tuple(piece.get_shape()), piece.get_dtype()) for name, piece in slices.items()}
 
 
 def write_checkpoint(
@@ -252,21 +269,21 @@ def _write(
     write_shards(directory, foreign_shapes, dtype, lambda foreign: read(ours[foreign]), shard_bytes)
 
 
-def load_model(directory: Path, dtype: torch.dtype = torch.float32) -> Transformer:
-    """A language model from a Hugging Face directory."""
+def load_model(directory: Path, dtype: torch.dtype | Precision = torch.float32) -> Transformer:
+    """A language model from a Hugging Face directory; `dtype` may be a setting: "auto" suits size and machine."""
     model = _load(Path(directory), LANGUAGE, dtype)
     assert isinstance(model, Transformer)
     return model
 
 
-def load_scalar(directory: Path, dtype: torch.dtype = torch.float32) -> ScalarHead:
-    """A reward model or critic from a Hugging Face directory."""
+def load_scalar(directory: Path, dtype: torch.dtype | Precision = torch.float32) -> ScalarHead:
+    """A reward model or critic from a Hugging Face directory; `dtype` as for `load_model`."""
     model = _load(Path(directory), SCALAR, dtype)
     assert isinstance(model, ScalarHead)
     return model
 
 
-def _load(directory: Path, kind: str, dtype: torch.dtype) -> Transformer | ScalarHead:
+def _load(directory: Path, kind: str, dtype: torch.dtype | Precision) -> Transformer | ScalarHead:
     read_settings(directory)
     if is_scalar(directory) != (kind == SCALAR):
         found = SCALAR if kind == LANGUAGE else LANGUAGE
@@ -274,7 +291,9 @@ def _load(directory: Path, kind: str, dtype: torch.dtype) -> Transformer | Scala
     checkpoint = open_checkpoint(directory)
     check(checkpoint)
     model = empty_model(checkpoint.settings, checkpoint.scalar)
-    # Copies: safetensors hands out pages of the file itself, which a later save would change.
+    if isinstance(dtype, str):
+        dtype = working_type(dtype, sum(parameter.numel() for parameter in model.parameters()), torch.device("cpu"))
+    # Copies: safetensors hands out Python's buffers; torch's own lie on 64-byte boundaries, without which MKL may round otherwise.
     state = {name: checkpoint.read(name).to(dtype, copy=True) for name in checkpoint.tensors}
     if checkpoint.settings.tie_embeddings and isinstance(model, Transformer):
         state["output.weight"] = state["tok_embeddings.weight"]

@@ -7,11 +7,12 @@ that the classification head for next-token prediction is replaced with a regres
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from ayni.config import ModelSettings
-from ayni.model.transformer import Transformer
+from ayni.model.transformer import Spans, Transformer
 
 
 class ScalarHead(nn.Module):
@@ -35,12 +36,12 @@ class ScalarHead(nn.Module):
         self,
         tokens_BT: Int[Tensor, "B T"],
         positions_BT: Int[Tensor, "B T"] | None = None,
-        mask_BTS: Bool[Tensor, "B T S"] | None = None,
+        mask_BTS: Bool[Tensor, "B T S"] | Spans | None = None,
         keep_N: Int[Tensor, " N"] | None = None,
     ) -> Tensor:
-        """score_BT, or score_N at the chosen positions of the flattened B*T."""
+        """score_BT, or score_N at the chosen positions of the flattened B*T; in fp32 whatever the body works in."""
         h = self.body(tokens_BT, positions_BT, mask_BTS, keep_N=keep_N, head=False)
-        return self.score(h).squeeze(-1)
+        return F.linear(h.float(), self.score.weight.float()).squeeze(-1)
 
     @classmethod
     def from_language_model(cls, model: Transformer) -> ScalarHead:

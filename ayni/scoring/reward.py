@@ -81,9 +81,9 @@ def copy_parts(source: Path, target: Path) -> None:
 def load_reward_model(directory: Path) -> RewardModel:
     """Reads a `LlamaForSequenceClassification` directory, and its likelihood term if it has one."""
     if not (directory / COEFFICIENT).is_file():
-        return RewardModel(load_scalar(directory))
+        return RewardModel(load_scalar(directory, "auto"))
     coefficient = float(read_json(directory / COEFFICIENT)["coefficient"])
-    return RewardModel(load_scalar(directory), load_model(directory / LIKELIHOOD), coefficient)
+    return RewardModel(load_scalar(directory, "auto"), load_model(directory / LIKELIHOOD, "auto"), coefficient)
 
 
 @dataclass(frozen=True)

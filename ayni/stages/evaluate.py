@@ -102,7 +102,7 @@ def best_of_k(settings: EvaluateSettings, data: Path, model: Path, out: Path, *,
         k_max = max(settings.best_of_k)
         with telemetry.progress("best of K", len(rows) * k_max, "answers") as bar:
             sampled = sample_answers(
-                Engine(load_model(model), tokenizer),
+                Engine(load_model(model, "auto"), tokenizer),
                 tokenizer,
                 rows,
                 n=k_max,
@@ -175,7 +175,7 @@ def _sample(
     tokenizer = load_tokenizer(model)
     with telemetry.progress(f"answers of {name}", len(rows), "answers") as bar:
         sampled = sample_answers(
-            Engine(load_model(model), tokenizer),
+            Engine(load_model(model, "auto"), tokenizer),
             tokenizer,
             rows,
             temperature=settings.temperature,
@@ -193,7 +193,7 @@ def _kl(
     """Mean over answers of sum_t log pi(a_t) - log pi_sft(a_t), answers sampled from pi at temperature 1."""
     step = max(1, len(rows) // settings.kl_prompts)
     rows = rows[::step][: settings.kl_prompts]
-    tokenizer, policy, reference = load_tokenizer(model), load_model(model), load_model(sft)
+    tokenizer, policy, reference = load_tokenizer(model), load_model(model, "auto"), load_model(sft, "auto")
     with telemetry.progress(f"KL of {name}", len(rows), "answers") as bar:
         sampled = sample_answers(
             Engine(policy, tokenizer),

@@ -46,7 +46,7 @@ def run(settings: EvaluateSettings, model: Path, data: Path, out: Path, *, seed:
 
 def _rank(model: Path, data: Path) -> dict[str, Any]:
     """Share of pairs whose chosen answer scores higher, in all and by strength (Table 8)."""
-    tokenizer, scalar = load_tokenizer(model), load_scalar(model)
+    tokenizer, scalar = load_tokenizer(model), load_scalar(model, "auto")
     rows, row_len = read_preferences(data), scalar.settings.max_seq_len
     sides = [
         [encode_chat(tokenizer, row["prompt"] + row[side])[0][-row_len:] for row in rows]
@@ -64,7 +64,7 @@ def _rank(model: Path, data: Path) -> dict[str, Any]:
 
 def _answer(settings: EvaluateSettings, model: Path, data: Path, work: Path, seed: int) -> dict[str, Any]:
     """Perplexity of the last answers of held-out chats, and overlap of the model's own answers with them."""
-    tokenizer, policy = load_tokenizer(model), load_model(model)
+    tokenizer, policy = load_tokenizer(model), load_model(model, "auto")
     chats = [row["messages"] for row in read_chats(data)]
     prompts = [encode_prompt(tokenizer, messages[:-1]) for messages in chats]
     golds = [encode_chat(tokenizer, messages)[0][len(prompt) :] for messages, prompt in zip(chats, prompts)]

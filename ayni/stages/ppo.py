@@ -34,6 +34,7 @@ from ayni.engine.answers import Answer, row_seed, sample_answers
 from ayni.engine.engine import Engine
 from ayni.model.checkpoint import load_model, load_scalar, save_model
 from ayni.model.heads import ScalarHead
+from ayni.model.precision import working_type
 from ayni.model.transformer import Transformer
 from ayni.scoring.reward import RewardModels, Scorers, load_reward_models
 from ayni.text.prompts import draw_prompts
@@ -41,11 +42,13 @@ from ayni.text.sources import read_prompts
 from ayni.text.tokenizer import Tokenizer, load_tokenizer
 from ayni.train.batches import Packed, pack
 from ayni.train.checkpoint import checkpoints, load_checkpoint, remove_unfinished, resumable_step, save_checkpoint
+from ayni.train.compiling import wanted
 from ayni.train.fitting import METRICS
 from ayni.train.loop import TrainingDiverged, train_step
-from ayni.train.losses import entropy, gae, k1, k3, log_probs, ppo_policy_loss, token_rewards, value_loss, whiten
-from ayni.train.mesh import Mesh, split
-from ayni.train.optimizer import make_optimizer, set_lr
+from ayni.train.losses import gae, k1, k3, ppo_policy_loss, token_rewards, value_loss, whiten
+from ayni.train.mesh import CPU, Mesh, split
+from ayni.train.optimizer import make_optimizer, set_lr, stepped
+from ayni.train.output import log_probs_and_entropy, log_probs_of_targets
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def run(settings: PPOSettings, prompts: Path, model: Path, scorers: Scorers, out
             tokenizer,
             policy=load_model(model),
             critic=load_scalar(scorers.helpfulness),
-            reference=load_model(model),
+            reference=load_model(model, settings.precision),
             rewards=load_reward_models(scorers),
             seed=seed,
         )
@@ -109,8 +112,7 @@ def learn(
     """The loop. Returns the policy of the best held-out reward and the history; resumes from work/state."""
     settings, state_dir = players.settings, work / STATE
     best = copy.deepcopy(players.policy)
-    policy_optimizer = make_optimizer(players.policy, settings.optimizer)
-    critic_optimizer = make_optimizer(players.critic, settings.critic_optimizer)
+    policy_optimizer, critic_optimizer = optimizers(players)
     trained = {
         "policy": (players.policy, policy_optimizer),
         "critic": (players.critic, critic_optimizer),
@@ -128,7 +130,7 @@ def learn(
         telemetry.progress("PPO", settings.iterations, "iterations") as bar,
     ):
         bar.advance(done)
-        _watch(players, best, dev_rows, state, done, log)
+        _watch(players, policy_optimizer, best, dev_rows, state, done, log)
         for iteration in range(done + 1, settings.iterations + 1):
             if state["stopped"]:
                 break
@@ -141,10 +143,23 @@ def learn(
             bar.advance(1, reward=figures["reward"], kl=figures["kl_k1"], tokens=figures["mean_tokens"])
             if iteration % settings.save_every == 0 or iteration == settings.iterations:
                 save_checkpoint(state_dir, iteration, trained, state, identity, mesh)  # before evaluating (TRAPS 17)
-            _watch(players, best, dev_rows, state, iteration, log)
+            _watch(players, policy_optimizer, best, dev_rows, state, iteration, log)
     if state["stopped"]:
         telemetry.say(f"  stopped early: {state['stopped']}")
     return best, state["history"]
+
+
+def optimizers(players: Players) -> tuple[torch.optim.AdamW, torch.optim.AdamW]:
+    """The policy's and the critic's; from here on both models hold their working weights."""
+    settings = players.settings
+    kinds = (players.policy, settings.optimizer), (players.critic, settings.critic_optimizer)
+    policy, critic = (
+        make_optimizer(
+            model, options, working_type(settings.precision, sum(p.numel() for p in model.parameters()), CPU)
+        )
+        for model, options in kinds
+    )
+    return policy, critic
 
 
 def rollout(
@@ -237,9 +252,10 @@ def policy_objective(
 ) -> tuple[Tensor, int, dict[str, Any]]:
     """Clipped surrogate, summed over the answer tokens of the batch, and their number."""
     packed = _pack([e.prompt_ids for e in batch], [e.answer_ids for e in batch], settings.row_len)
-    logits_NV = policy(packed.tokens_RT, packed.positions_RT, packed.mask_RTT, keep_N=packed.predict_N)
+    head = partial(log_probs_of_targets, targets_N=packed.targets_N, temperature=settings.temperature)
+    logp_N = policy(packed.tokens_RT, packed.positions_RT, packed.attention, keep_N=packed.predict_N, head=head)
     index_BL, mask_BL = packed.grid()
-    logp_BL = log_probs(logits_NV, packed.targets_N, settings.temperature)[index_BL]
+    logp_BL = logp_N[index_BL]
     old_BL, advantage_BL = _pad([e.old_logp_L for e in batch]), _pad([e.advantage_L for e in batch])
     loss, stats = ppo_policy_loss(logp_BL, old_BL, advantage_BL, mask_BL, settings.clip)
     return loss, int(mask_BL.sum()), stats
@@ -250,7 +266,7 @@ def critic_objective(
 ) -> tuple[Tensor, int, dict[str, Any]]:
     """Clipped squared error of the values, summed over the answer tokens of the batch, and their number."""
     packed = _pack([e.prompt_ids for e in batch], [e.answer_ids for e in batch], settings.row_len)
-    value_N = critic(packed.tokens_RT, packed.positions_RT, packed.mask_RTT, keep_N=packed.predict_N)
+    value_N = critic(packed.tokens_RT, packed.positions_RT, packed.attention, keep_N=packed.predict_N)
     index_BL, mask_BL = packed.grid()
     old_BL, return_BL = _pad([e.old_value_L for e in batch]), _pad([e.return_L for e in batch])
     loss, stats = value_loss(value_N[index_BL], old_BL, return_BL, mask_BL, settings.value_clip)
@@ -274,6 +290,7 @@ def held_out_reward(players: Players, rows: Sequence[dict[str, Any]]) -> dict[st
 
 def _watch(
     players: Players,
+    policy_optimizer: torch.optim.Optimizer,
     best: Transformer,
     dev_rows: list[dict[str, Any]],
     state: dict[str, Any],
@@ -291,7 +308,10 @@ def _watch(
     too_far = figures["heldout_kl"] > settings.max_kl
     if not too_far and (state["best_reward"] is None or figures["heldout_reward"] > state["best_reward"]):
         state["best_reward"], state["bad"] = figures["heldout_reward"], 0
-        best.load_state_dict(players.policy.state_dict())
+        weights = dict(stepped(players.policy, policy_optimizer))
+        with torch.no_grad():
+            for name, weight in best.named_parameters():
+                weight.copy_(weights[name])
     else:
         state["bad"] += 1
     if too_far:
@@ -305,7 +325,10 @@ def _watch(
 def _sample(players: Players, rows: Sequence[dict[str, Any]], seed: int) -> list[Answer]:
     """One answer each from the live policy, at the temperature that all log-probabilities are taken at; no top-p, no top-k."""
     settings = players.settings
-    engine = Engine(players.policy, players.tokenizer, max_rows=min(512, settings.batch))
+    parameters = sum(parameter.numel() for parameter in players.policy.parameters())
+    operations = 2.0 * parameters * settings.iterations * settings.batch * settings.max_new_tokens
+    compiled = wanted(settings.compile, operations, Mesh())
+    engine = Engine(players.policy, players.tokenizer, max_rows=min(512, settings.batch), compiled=compiled)
     sampled = sample_answers(
         engine,
         players.tokenizer,
@@ -321,14 +344,11 @@ def _forward_all(players: Players, answers: Sequence[Answer]) -> tuple[Tensor, T
     """(log pi, log pi_0, V, entropy) as [B, L] with zeros after the end, and V after the last token as [B]."""
     settings = players.settings
     packed = _pack([answer.prompt_ids for answer in answers], [answer.ids for answer in answers], settings.row_len)
-    where = (packed.tokens_RT, packed.positions_RT, packed.mask_RTT)
+    where = (packed.tokens_RT, packed.positions_RT, packed.attention)
     index_BL, mask_BL = packed.grid()
-    logits_NV = players.policy(*where, keep_N=packed.predict_N)
-    logp_N, entropy_N = (
-        log_probs(logits_NV, packed.targets_N, settings.temperature),
-        entropy(logits_NV, settings.temperature),
-    )
-    ref_N = log_probs(players.reference(*where, keep_N=packed.predict_N), packed.targets_N, settings.temperature)
+    asked: dict[str, Any] = {"targets_N": packed.targets_N, "temperature": settings.temperature}
+    logp_N, entropy_N = players.policy(*where, keep_N=packed.predict_N, head=partial(log_probs_and_entropy, **asked))
+    ref_N = players.reference(*where, keep_N=packed.predict_N, head=partial(log_probs_of_targets, **asked))
     value_M = players.critic(*where, keep_N=torch.cat([packed.predict_N, packed.ends_N]))
     value_N, after_B = value_M.split([len(packed.predict_N), len(answers)])
     logp_BL, ref_BL, value_BL, entropy_BL = (x_N[index_BL] * mask_BL for x_N in (logp_N, ref_N, value_N, entropy_N))

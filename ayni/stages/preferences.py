@@ -103,7 +103,7 @@ def _answers(
         for index, variant in enumerate(variants):
             asked = [(i, side) for i, pair in enumerate(pairs) for side in range(2) if pair[side] == index]
             tokenizer = load_tokenizer(variant.model)
-            engine = Engine(load_model(variant.model), tokenizer)
+            engine = Engine(load_model(variant.model, "auto"), tokenizer)
             sampled = sample_answers(
                 engine,
                 tokenizer,

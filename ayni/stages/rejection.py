@@ -24,6 +24,7 @@ from ayni.scoring.reward import Scorers, load_reward_models
 from ayni.text.prompts import draw_prompts
 from ayni.text.sources import read_jsonl, read_prompts, write_jsonl
 from ayni.text.tokenizer import load_tokenizer
+from ayni.train.compiling import wanted
 from ayni.train.fitting import fine_tune
 from ayni.train.mesh import barrier, open_mesh
 
@@ -57,9 +58,14 @@ def run(
         rows = draw_prompts(
             read_prompts(prompts / "prompts_train.jsonl" if prompts.is_dir() else prompts), settings.prompts, rng
         )
+        policy = load_model(latest, settings.precision)
+        # Two operations per weight and token, if every answer took all it may.
+        operations = (
+            2.0 * sum(p.numel() for p in policy.parameters()) * len(rows) * settings.k * settings.max_new_tokens
+        )
         with telemetry.progress(f"sampling {settings.k} answers a prompt", settings.k * len(rows), "answers") as bar:
             answers = sample_answers(
-                Engine(load_model(latest), tokenizer),
+                Engine(policy, tokenizer, compiled=wanted(settings.compile, operations, mesh)),
                 tokenizer,
                 rows,
                 n=settings.k,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from array import array
 from pathlib import Path
 
 from ayni import telemetry
 from ayni.artifacts import Artifact, build, write_json
 from ayni.config import ShardSettings
+from ayni.text.documents import encode_documents
 from ayni.text.sources import read_texts, text_files
 from ayni.text.tokenizer import Tokenizer, load_tokenizer
 from ayni.train.batches import shares_by_tokens, write_shard
@@ -53,10 +53,5 @@ def sources_of(corpus: Path) -> dict[str, list[Path]]:
 
 
 def _write(files: list[Path], shard: Path, pieces: Tokenizer) -> int:
-    ids = array("I")
-    for text in (text for file in files for text in read_texts(file)):
-        ids.append(pieces.bos_id)
-        ids.extend(pieces.encode(text))
-        ids.append(pieces.eos_id)
-    write_shard(shard, ids, pieces.vocab_size)
-    return len(ids)
+    texts = (text for file in files for text in read_texts(file))
+    return write_shard(shard, encode_documents(pieces, texts), pieces.vocab_size)

@@ -14,6 +14,7 @@ from typing import Any
 import sentencepiece
 
 from ayni.text.native import MARKERS
+from ayni.text.words import apart_in_sentencepiece, apart_in_tokenizers
 
 ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 LLAMA_CLASSES = ("LlamaTokenizer", "LlamaTokenizerFast")
@@ -22,6 +23,8 @@ LLAMA_CLASSES = ("LlamaTokenizer", "LlamaTokenizerFast")
 @dataclass(frozen=True)
 class Backend:
     encode: Callable[[str], list[int]]  # special tokens in the text stay text; added ones are read
+    encode_all: Callable[[list[str]], list[list[int]]]  # the same for many, on all cores
+    words_apart: Callable[[], bool]  # whether words can be encoded one by one (words.py)
     decode: Callable[[list[int]], str]
     plain_piece_id: Callable[[str], int | None]
     starts_with_space: Callable[[], bool]
@@ -63,12 +66,18 @@ def sentencepiece_backend(directory: Path, files: dict[str, bytes], config: dict
         # SentencePiece reads a typed U+2581 as a space. The tokenizers we train give back every text as it was, so there
         # (and there alone: an imported model gets sentencepiece's ids to the letter) its byte pieces stand for it.
         readable.add("▁")
+    readable = readable if byte_piece("<0xE2>") is not None else set()
     space_after_specials = _space_after_specials(files, config)
+    encode, encode_all = _reader(pieces, readable, added, space_after_specials)
     return Backend(
-        encode=_reader(pieces, readable if byte_piece("<0xE2>") is not None else set(), added, space_after_specials),
+        encode=encode,
+        encode_all=encode_all,
+        words_apart=lambda: apart_in_sentencepiece(
+            files["tokenizer.model"], {*readable, *added}, bool(added) and space_after_specials
+        ),
         decode=partial(_decode, pieces, {number: piece for piece, number in added.items()}),
         plain_piece_id=byte_piece,
-        starts_with_space=lambda: pieces.EncodeAsPieces("\n")[0].startswith("▁"),
+        starts_with_space=lambda: "".join(pieces.EncodeAsPieces("\n")).startswith("▁"),
         space_after_specials=space_after_specials,
         specials=specials,
         added=added,
@@ -83,11 +92,11 @@ def sentencepiece_backend(directory: Path, files: dict[str, bytes], config: dict
 
 def _reader(
     pieces: sentencepiece.SentencePieceProcessor, readable: set[str], added: dict[str, int], space_after_added: bool
-) -> Callable[[str], list[int]]:
-    """SentencePiece's own encoding, but that `readable` strings are spelt in byte pieces and `added` ones are one id."""
+) -> tuple[Callable[[str], list[int]], Callable[[list[str]], list[list[int]]]]:
+    """SentencePiece's own encoding, but that `readable` strings are spelt in byte pieces and `added` ones are one id:
+    for a text, and for many."""
     if not readable and not added:
-        encode: Callable[[str], list[int]] = pieces.EncodeAsIds
-        return encode
+        return pieces.EncodeAsIds, pieces.EncodeAsIds  # which takes a list, too
     either = re.compile(f"({'|'.join(map(re.escape, sorted({*readable, *added}, key=len, reverse=True)))})")
     newline = pieces.EncodeAsIds("\n")
 
@@ -105,7 +114,12 @@ def _reader(
                 ids += pieces.EncodeAsIds("\n" + following)[len(newline) :]
         return ids
 
-    return read
+    def read_all(texts: list[str]) -> list[list[int]]:
+        mixed = [either.search(text) is not None for text in texts]
+        plain = iter(pieces.EncodeAsIds([text for text, is_mixed in zip(texts, mixed) if not is_mixed]))
+        return [read(text) if is_mixed else next(plain) for text, is_mixed in zip(texts, mixed)]
+
+    return read, read_all
 
 
 def _decode(pieces: sentencepiece.SentencePieceProcessor, added: dict[int, str], ids: list[int]) -> str:
@@ -129,18 +143,17 @@ def tokenizers_backend(directory: Path, files: dict[str, bytes], config: dict[st
     try:
         text = files["tokenizer.json"].decode()
         content = json.loads(text)
-        full = tokenizers.Tokenizer.from_str(text)
-        plain = tokenizers.Tokenizer.from_str(text)
+        pieces = tokenizers.Tokenizer.from_str(text)
     except Exception as error:  # the library raises bare Exception
         raise ValueError(f"{path}: not a tokenizer that the tokenizers library reads ({error})") from None
-    plain.encode_special_tokens = True  # that is: as the characters they are written in
+    pieces.encode_special_tokens = True  # that is: as the characters they are written in
     named = _named(config)
     entries = content.get("added_tokens", [])
     specials = {entry["content"]: entry["id"] for entry in entries if entry["special"]}
 
     def number_of(role: str, *guesses: str) -> int | None:
         for name in (named.get(role), *guesses):
-            if name is not None and (number := full.token_to_id(name)) is not None:
+            if name is not None and (number := pieces.token_to_id(name)) is not None:
                 return number
         return None
 
@@ -150,28 +163,38 @@ def tokenizers_backend(directory: Path, files: dict[str, bytes], config: dict[st
     bos = number_of("bos_token", "<|im_start|>", "<s>", "<|endoftext|>")
     pad = number_of("pad_token")
     special_ids = {number: piece for piece, number in specials.items()}
+    words_apart = apart_in_tokenizers(content)
 
-    def encode(text: str) -> list[int]:
+    def spelt(ids: list[int]) -> list[int]:
         """Some models (Unigram) have the special pieces among their ordinary ones: then they are spelt letter by letter."""
-        ids = plain.encode(text, add_special_tokens=False).ids
         if special_ids.keys().isdisjoint(ids):
             return ids
-        spelt = {
-            i: [n for c in p for n in plain.encode(c, add_special_tokens=False).ids] for i, p in special_ids.items()
+        letters = {
+            i: [n for c in p for n in pieces.encode(c, add_special_tokens=False).ids] for i, p in special_ids.items()
         }
-        return [number for token in ids for number in spelt.get(token, [token])]
+        return [number for token in ids for number in letters.get(token, [token])]
+
+    def encode(text: str) -> list[int]:
+        return spelt(pieces.encode(text, add_special_tokens=False).ids)
+
+    def encode_all(texts: list[str]) -> list[list[int]]:
+        if pieces.padding is not None:  # a batch would be padded to its longest text
+            return [encode(text) for text in texts]
+        return [spelt(found.ids) for found in pieces.encode_batch_fast(texts, add_special_tokens=False)]
 
     return Backend(
         encode=encode,
-        decode=lambda ids: full.decode(ids, skip_special_tokens=False),
-        plain_piece_id=full.token_to_id,
-        starts_with_space=lambda: plain.encode("\n", add_special_tokens=False).tokens[0].startswith("▁"),
+        encode_all=encode_all,
+        words_apart=lambda: words_apart,
+        decode=lambda ids: pieces.decode(ids, skip_special_tokens=False),
+        plain_piece_id=pieces.token_to_id,
+        starts_with_space=lambda: pieces.encode("\n", add_special_tokens=False).tokens[0].startswith("▁"),
         space_after_specials=_space_after_specials(files, config),
         specials=specials,
         added={entry["content"]: entry["id"] for entry in entries if not entry["special"]},
         special_patterns=_patterns(entries, specials),
         named=named,
-        vocab_size=max(full.get_vocab(with_added_tokens=True).values()) + 1,
+        vocab_size=max(pieces.get_vocab(with_added_tokens=True).values()) + 1,
         bos_id=eos if bos is None else bos,
         eos_id=eos,
         # Many chat checkpoints pad with EOS; ours never (TRAPS 10), so their unknown token stands in.

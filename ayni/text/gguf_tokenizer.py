@@ -6,9 +6,10 @@ import json
 from typing import Any
 
 import tokenizers
-from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, processors
+from tokenizers import AddedToken, decoders, models, processors
 
 from ayni.text.hf_tokenizer import hugging_face_files
+from ayni.text.pre_tokenizers import PRE_TOKENIZERS, known_name
 from ayni.text.sentencepiece_model import (
     BPE,
     CONTROL,
@@ -22,20 +23,6 @@ from ayni.text.sentencepiece_model import (
 from ayni.text.template import CHATML_TEMPLATE
 from ayni.text.tokenizer import Tokenizer
 
-# How text is cut before the merges, by GGUF's name for it. ByteLevel brings GPT-2's regular expression by itself.
-LLAMA3_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-PRE_TOKENIZERS = {
-    "gpt-2": pre_tokenizers.ByteLevel(add_prefix_space=False),
-    "smollm": pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    ),
-    "llama-bpe": pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(LLAMA3_WORDS), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    ),
-}
 IGNORE_MERGES = {"llama-bpe"}  # words that are pieces are taken whole, without looking at the merges
 ADD_BOS = {"llama-bpe"}  # where llama.cpp starts a text with BOS unless the file says otherwise
 ROLES = {"bos": "bos_token", "eos": "eos_token", "unknown": "unk_token", "padding": "pad_token"}
@@ -202,21 +189,10 @@ def _bpe_fields(tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def _name_of(pre_tokenizer: Any) -> str:
-    """GGUF's name for a pre-tokenizer, found by what it does."""
-    wanted = _settled(pre_tokenizer)
-    for name, known in PRE_TOKENIZERS.items():
-        if _settled(json.loads(known.__getstate__())) == wanted:
-            return name
-    shown = json.dumps(pre_tokenizer, ensure_ascii=False)[:300]
-    raise ValueError(
-        f"tokenizer.json: GGUF has no name here for the pre-tokenizer {shown}; known are {', '.join(PRE_TOKENIZERS)}"
-    )
-
-
-def _settled(config: Any) -> Any:
-    """Without trim_offsets, which moves offsets and no ids."""
-    if isinstance(config, list):
-        return [_settled(item) for item in config]
-    if isinstance(config, dict):
-        return {key: _settled(value) for key, value in config.items() if key != "trim_offsets"}
-    return config
+    name = known_name(pre_tokenizer)
+    if name is None:
+        shown = json.dumps(pre_tokenizer, ensure_ascii=False)[:300]
+        raise ValueError(
+            f"tokenizer.json: GGUF has no name here for the pre-tokenizer {shown}; known are {', '.join(PRE_TOKENIZERS)}"
+        )
+    return name

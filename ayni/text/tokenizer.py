@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,11 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of the text alone: no BOS or EOS, and markers inside stay text. Lone surrogates become U+FFFD."""
-        return self._backend.encode(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+        return self._backend.encode(whole_characters(text))
+
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of each, on all cores."""
+        return self._backend.encode_all([whole_characters(text) for text in texts])
 
     @cached_property
     def starts_with_space(self) -> bool:
@@ -78,6 +82,17 @@ class Tokenizer:
     def continued(self, text: str) -> list[int]:
         """Ids of text in mid-sentence: behind a newline, so that no space is put in front of it."""
         return self.encode("\n" + text)[len(self._newline) :] if self.starts_with_space else self.encode(text)
+
+    def continued_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """`continued` of each, on all cores."""
+        if not self.starts_with_space:
+            return self.encode_all(texts)
+        return [ids[len(self._newline) :] for ids in self.encode_all([f"\n{text}" for text in texts])]
+
+    @cached_property
+    def words_apart(self) -> bool:
+        """Whether the ids of a text are those of its words (words.py), the first encoded, the others continued."""
+        return self._backend.words_apart()
 
     def spelt(self, text: str) -> list[int]:
         """Ids of a short text letter by letter, in byte pieces if there are any: they decode to it, and read as no marker."""
@@ -102,6 +117,11 @@ class Tokenizer:
         directory.mkdir(parents=True, exist_ok=True)
         for name, data in self.files.items():
             (directory / name).write_bytes(data)
+
+
+def whole_characters(text: str) -> str:
+    """Surrogates that do not pair become U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _lines(texts: Iterable[str]) -> Iterator[str]:

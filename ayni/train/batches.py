@@ -11,17 +11,20 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ayni.model.transformer import block_causal_mask
+from ayni.model.transformer import Spans, block_causal_mask
+from ayni.text.documents import token_type
+
+APART = 96  # mean tokens of a sequence from which attention goes sequence by sequence
 
 # ---- packed rows ------------------------------------------------------------------------------------------------------
 
@@ -70,6 +73,22 @@ class Packed:
         if all(start == 0 for _, start, _ in self.where):
             return None
         return block_causal_mask(self.segments_RT)
+
+    @property
+    def attention(self) -> Tensor | Spans | None:
+        """What the eager forward pass is to be told: the mask, or for longer sequences, which repay a call of the attention
+        kernel each, where they lie."""
+        if all(start == 0 for _, start, _ in self.where) or sum(n for *_, n in self.where) < APART * len(self.where):
+            return self.mask_RTT
+        T, at = self.tokens_RT.shape[1], 0
+        sizes, real = [], []
+        for row, start, length in [*sorted(self.where), (len(self), 0, 0)]:
+            for size, is_real in ((row * T + start - at, False), (length, True)):
+                if size:
+                    sizes.append(size)
+                    real.append(is_real)
+            at = row * T + start + length
+        return Spans(sizes, real)
 
     @property
     def ends_N(self) -> Tensor:
@@ -282,11 +301,28 @@ def _permutation(n: int, seed: int, epoch: int, *purpose: str) -> np.ndarray:
 # ---- pretraining: rows of plain concatenated text, a mixture of token shards ------------------------------------------
 
 
-def write_shard(path: Path, ids: Sequence[int] | np.ndarray, vocab_size: int) -> None:
-    """One source's tokens, documents end to end, as a .npy that readers map into memory (uint16 where ids fit)."""
-    array = np.asarray(ids, dtype=np.uint16 if vocab_size <= 2**16 else np.uint32)
+def write_shard(path: Path, parts: Iterable[np.ndarray], vocab_size: int) -> int:
+    """One source's tokens, documents end to end, as a .npy that readers map into memory (uint16 where ids fit).
+
+    `parts` come one after the other, and only one is held; returns how many tokens they were.
+    """
+    kind = token_type(vocab_size)
+    count = 0
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.save(path, array, allow_pickle=False)
+    with path.open("wb") as out:
+        _write_header(out, kind, count)
+        for part in parts:
+            out.write(part.astype(kind, copy=False).data)
+            count += len(part)
+        out.seek(0)
+        _write_header(out, kind, count)
+    return count
+
+
+def _write_header(out: BinaryIO, kind: np.dtype, count: int) -> None:
+    """A .npy's, whose length numpy keeps free of `count`: the first axis may grow in place."""
+    description = np.lib.format.dtype_to_descr(kind)
+    np.lib.format.write_array_header_1_0(out, {"descr": description, "fortran_order": False, "shape": (count,)})
 
 
 def read_shard(path: Path) -> np.ndarray:

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from ayni.artifacts import fsync
-from ayni.train.mesh import Mesh, barrier, full_state_dict, load_full_state, place, whole
+from ayni.train.mesh import Mesh, barrier, full_state, load_full_state, place, whole
+from ayni.train.optimizer import MasterAdamW, stepped
 
 Trained = Mapping[str, tuple[nn.Module, torch.optim.Optimizer]]  # by the name its files get
 KEEP = 2  # the last and the one before
@@ -50,7 +51,7 @@ def save_checkpoint(
     """Publish state_dir/step-N with weights, optimizer, random states and the caller's `state` (JSON). All ranks call it."""
     tensors: dict[str, dict[str, Tensor]] = {}
     for name, (model, optimizer) in trained.items():
-        tensors[name] = full_state_dict(model, mesh)
+        tensors[name] = full_state(stepped(model, optimizer), mesh)
         tensors[f"{name}_optimizer"] = _optimizer_tensors(model, optimizer, mesh)
     if mesh.is_main:
         record = {"step": step, "settings_hash": settings_hash, "rng": _rng_states(), **state}
@@ -96,7 +97,9 @@ def load_checkpoint(directory: Path, trained: Trained, settings_hash: str, mesh:
             "or go back to the settings it was started with"
         )
     for name, (model, optimizer) in trained.items():
-        load_full_state(model, _read(directory / f"{name}.safetensors"))
+        load_full_state(stepped(model, optimizer), _read(directory / f"{name}.safetensors"))
+        if isinstance(optimizer, MasterAdamW):
+            optimizer.show_masters()
         _load_optimizer(model, optimizer, _read(directory / f"{name}_optimizer.safetensors"))
     _set_rng_states(record["rng"])
     return record
@@ -112,7 +115,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, mesh: Mesh) -> dict[str, Tensor]:
     """Adam's state by "parameter name / key", whole, on the first rank."""
     tensors = {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in stepped(model, optimizer):
         for key, value in optimizer.state.get(parameter, {}).items():
             full = whole(value)
             if mesh.is_main:
@@ -121,7 +124,7 @@ def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, mesh:
 
 
 def _load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    parameters = dict(model.named_parameters())
+    parameters = dict(stepped(model, optimizer))
     for path, value in tensors.items():
         name, key = path.rsplit("/", 1)
         parameter = parameters[name]

@@ -6,14 +6,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
 
+from ayni import telemetry
 from ayni.artifacts import LOGS, STATE
 from ayni.config import FitSettings, RowSettings
+from ayni.model.heads import ScalarHead
+from ayni.model.precision import working_type
 from ayni.model.transformer import Transformer
 from ayni.telemetry import MetricsLog, progress
 from ayni.train.batches import PackedRows
 from ayni.train.checkpoint import resumable_step
+from ayni.train.compiling import compile_layers, wanted
 from ayni.train.loop import Batches, LossFunction, fit, packed_loss
 from ayni.train.mesh import Mesh, gathered
 
@@ -23,19 +27,33 @@ METRICS = "metrics.jsonl"
 def fit_in(
     work: Path,
     title: str,
-    model: nn.Module,
+    model: Transformer | ScalarHead,
     batches: Batches,
     loss_fn: LossFunction,
     settings: FitSettings,
     *,
     steps: int,
-    tokens: int | None,
+    tokens: int,
     mesh: Mesh,
     seed: int,
+    fixed_shapes: bool = True,
     evaluate: Callable[[int], dict[str, Any]] | None = None,
     eval_every: int = 0,
 ) -> list[dict[str, Any]]:
-    """Trains `model` in place; `tokens` (expected in all; None: unknown) is for the bar alone. All ranks call it."""
+    """Trains `model` in place, in the precision that settings and machine ask for; `tokens`: expected in all.
+
+    Compiled if that pays (`fixed_shapes`: batches are alike, so that one compilation serves them all). All ranks call it.
+    """
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    dtype = working_type(settings.precision, parameters, mesh.device)
+    compiled = fixed_shapes and wanted(settings.compile, 6 * parameters * tokens, mesh)
+    if dtype != torch.float32 or compiled:
+        telemetry.say(
+            f"  {'bf16 weights over fp32 masters' if dtype != torch.float32 else 'fp32'}, {'compiled' if compiled else 'eager'}"
+        )
+    body = model.body if isinstance(model, ScalarHead) else model
+    body.checkpoint_activations = settings.checkpoint_activations
+    compile_layers(model, compiled)
     state_dir = work / STATE
     log = MetricsLog(work / LOGS / METRICS, resume_step=resumable_step(state_dir) + 1) if mesh.is_main else None
     with progress(title, tokens, "tokens") as bar:
@@ -54,7 +72,10 @@ def fit_in(
             micro_rows=settings.micro_rows,
             evaluate=evaluate,
             eval_every=eval_every,
+            dtype=dtype,
         )
+    compile_layers(model, False)
+    body.checkpoint_activations = False
     if log is not None:
         log.close()
     return history

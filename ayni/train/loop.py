@@ -13,6 +13,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,9 +24,10 @@ from ayni.config import OptimizerSettings
 from ayni.telemetry import ProgressBar
 from ayni.train.batches import Packed
 from ayni.train.checkpoint import checkpoints, load_checkpoint, remove_unfinished, resumable_step, save_checkpoint
-from ayni.train.losses import next_token_loss
+from ayni.train.compiling import fuses
 from ayni.train.mesh import Idle, Mesh, all_reduce_sum, barrier, shard, split, whole
-from ayni.train.optimizer import lr_at, make_optimizer, set_lr
+from ayni.train.optimizer import MasterAdamW, lr_at, make_optimizer, set_lr
+from ayni.train.output import loss_of_targets
 
 LossFunction = Callable[[nn.Module, Any], tuple[Tensor, int | Tensor, dict[str, Any]]]
 
@@ -43,15 +45,17 @@ class TrainingDiverged(ValueError):
 def rows_loss(model: nn.Module, tokens: Tensor) -> tuple[Tensor, int, dict[str, Any]]:
     """Pretraining (paper 2.2): every token of rows [R, T + 1] but the first is predicted; documents lie end to end."""
     targets = tokens[:, 1:]
-    logits = model(tokens[:, :-1])
-    return next_token_loss(logits.flatten(0, 1), targets.flatten()), targets.numel(), {}
+    keep = torch.arange(targets.numel(), device=tokens.device)
+    head = partial(loss_of_targets, targets_N=targets.flatten(), fuse=fuses(model))
+    return model(tokens[:, :-1], keep_N=keep, head=head), targets.numel(), {}
 
 
 def packed_loss(model: nn.Module, packed: Packed) -> tuple[Tensor, int, dict[str, Any]]:
     """SFT (paper 3.1): loss on answer tokens only; logits are computed at those positions only."""
-    logits_NV = model(packed.tokens_RT, packed.positions_RT, packed.mask_RTT, keep_N=packed.predict_N)
-    stats = {"tokens": sum(length for _, _, length in packed.where)}
-    return next_token_loss(logits_NV, packed.targets_N), len(packed.predict_N), stats
+    head = partial(loss_of_targets, targets_N=packed.targets_N, fuse=fuses(model))
+    mask = packed.mask_RTT if fuses(model) else packed.attention
+    loss = model(packed.tokens_RT, packed.positions_RT, mask, keep_N=packed.predict_N, head=head)
+    return loss, len(packed.predict_N), {"tokens": sum(length for _, _, length in packed.where)}
 
 
 def train_step(
@@ -115,6 +119,7 @@ def fit(
     micro_rows: int | None = None,
     evaluate: Callable[[int], dict[str, Any]] | None = None,
     eval_every: int = 0,
+    dtype: torch.dtype = torch.float32,
 ) -> list[dict[str, Any]]:
     """Train `model` in place (sharded, if the mesh has several ranks) for `steps` optimizer steps, resuming if it can.
 
@@ -122,17 +127,18 @@ def fit(
     the means of the loss function's statistics; and {"step": ..., **figures} of every evaluation. The history returned
     is the same without the clock, complete though the run was resumed, and equal to that of a run never stopped.
     `progress` is advanced by tokens. Checkpoints are written every `save_every` steps and after the last, always before
-    an evaluation; evaluations happen every `eval_every` steps and after the last, on all ranks.
+    an evaluation; evaluations happen every `eval_every` steps and after the last, on all ranks. `dtype` is that of the
+    working weights; what the model holds afterwards are fp32 weights.
     """
     if steps < 1:
         raise ValueError(f"{steps} optimizer steps asked for; the token budget or the data is too small for one batch")
     torch.manual_seed(seed)
     random.seed(seed)
-    shard(model, mesh)
+    shard(model, mesh, dtype)
     model.train()
-    optimizer = make_optimizer(model, settings)
+    optimizer = make_optimizer(model, settings, dtype if mesh.world == 1 else torch.float32)
     trained = {"model": (model, optimizer)}
-    settings_hash = _settings_hash(model, settings, steps, seed)
+    settings_hash = _settings_hash(model, settings, steps, seed, dtype)
 
     if mesh.is_main:
         remove_unfinished(state_dir)
@@ -175,6 +181,8 @@ def fit(
             state = {"tokens": tokens, "history": history}
             save_checkpoint(state_dir, step + 1, trained, state, settings_hash, mesh)
         evaluate_if_due(step + 1)
+    if isinstance(optimizer, MasterAdamW):
+        optimizer.close()
     return history
 
 
@@ -183,10 +191,10 @@ def _moved(batch: Any, mesh: Mesh) -> Any:
     return batch.to(mesh.device) if isinstance(batch, Tensor | Packed) else batch
 
 
-def _settings_hash(model: nn.Module, settings: OptimizerSettings, steps: int, seed: int) -> str:
+def _settings_hash(model: nn.Module, settings: OptimizerSettings, steps: int, seed: int, dtype: torch.dtype) -> str:
     """Of all that a resumed run must share with the one that began; the stage's own inputs are its artifact's matter."""
     shapes = {name: list(parameter.shape) for name, parameter in model.named_parameters()}
-    facts = {"optimizer": settings.model_dump(), "steps": steps, "seed": seed, "shapes": shapes}
+    facts = {"optimizer": settings.model_dump(), "steps": steps, "seed": seed, "dtype": str(dtype), "shapes": shapes}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

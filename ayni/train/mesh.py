@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 CPU = torch.device("cpu")
@@ -71,19 +71,22 @@ def leave() -> None:
         os._exit(0)
 
 
-def shard(model: nn.Module, mesh: Mesh) -> nn.Module:
+def shard(model: nn.Module, mesh: Mesh, dtype: torch.dtype = torch.float32) -> nn.Module:
     """FSDP2 over the mesh, every layer a unit, the rest (embeddings, norm, head) one more; in place. One rank: no-op.
 
-    All ranks must hold the same weights. Sharding twice is sharding once.
+    `dtype`: of the gathered working weights and the activations; shards, masters of them, and the sums of gradients
+    over ranks are fp32. All ranks must hold the same weights. Sharding twice is sharding once.
     """
     model.to(mesh.device)
     if mesh.world == 1 or any(isinstance(p, DTensor) for p in model.parameters()):
         return model
+    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32) if dtype != torch.float32 else None
+    options: dict[str, Any] = {"mesh": mesh.device_mesh} | ({"mp_policy": policy} if policy else {})
     for module in model.modules():
         if isinstance(module, nn.ModuleList):
             for layer in module:
-                fully_shard(layer, mesh=mesh.device_mesh)
-    fully_shard(model, mesh=mesh.device_mesh)
+                fully_shard(layer, **options)
+    fully_shard(model, **options)
     return model
 
 
@@ -98,13 +101,13 @@ def place(tensor: Tensor, like: Tensor) -> Tensor:
     return distribute_tensor(tensor, like.device_mesh, like.placements) if isinstance(like, DTensor) else tensor
 
 
-def full_state_dict(model: nn.Module, mesh: Mesh, all_ranks: bool = False) -> dict[str, Tensor]:
-    """Whole weights on the CPU by name, tied ones once; empty on other ranks than the first unless `all_ranks`.
+def full_state(named: Iterable[tuple[str, Tensor]], mesh: Mesh, all_ranks: bool = False) -> dict[str, Tensor]:
+    """Whole tensors on the CPU by name; empty on other ranks than the first unless `all_ranks`.
 
     One tensor is gathered at a time, so the other ranks never hold more than one.
     """
     state = {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in named:
         tensor = whole(parameter.detach())
         if mesh.is_main or all_ranks:
             state[name] = tensor.cpu()
@@ -112,9 +115,9 @@ def full_state_dict(model: nn.Module, mesh: Mesh, all_ranks: bool = False) -> di
 
 
 @torch.no_grad()
-def load_full_state(model: nn.Module, state: dict[str, Tensor]) -> None:
+def load_full_state(named: Iterable[tuple[str, Tensor]], state: dict[str, Tensor]) -> None:
     """The way back, for any number of ranks; all of them give the same whole tensors."""
-    for name, parameter in model.named_parameters():
+    for name, parameter in named:
         parameter.copy_(place(state[name], parameter))
 
 
@@ -126,7 +129,7 @@ def gathered(model: M, mesh: Mesh, make: Callable[[], M]) -> M:
     if mesh.world == 1:
         return model
     copy = make().to(mesh.device)
-    load_full_state(copy, full_state_dict(model, mesh, all_ranks=True))
+    load_full_state(copy.named_parameters(), full_state(model.named_parameters(), mesh, all_ranks=True))
     return copy
 
 

@@ -16,8 +16,8 @@ from ayni.engine.request import Request
 from ayni.model.checkpoint import load_model
 from ayni.text.dialogue import encode_prompt, stop_ids
 from ayni.text.tokenizer import load_tokenizer
+from bench.environments import run_peer
 
-from .environments import run_peer
 from .serving import Server, serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]

@@ -27,8 +27,7 @@ from ayni.model.checkpoint import load_model, save_model
 from ayni.stages.exporting import run as export
 from ayni.text.dialogue import encode_prompt
 from ayni.text.tokenizer import load_tokenizer
-
-from .environments import python
+from bench.environments import python
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 

@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from ayni.model.hugging_face import read_settings
+from bench.environments import run_peer
 
-from .environments import run_peer
 from .serving import Server, serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]

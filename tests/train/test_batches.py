@@ -1,5 +1,7 @@
 """Packing loses nothing and mixes nothing; batches are pure functions of seed and step."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -185,12 +187,23 @@ def test_trap_16_packed_rows_are_a_pure_function_of_seed_and_step():
     assert not torch.equal(make(2).at(0).tokens_RT, batches.at(0).tokens_RT)
 
 
+@pytest.mark.parametrize("lengths", [[], [0], [300], [7, 0, 50_000]])
+@pytest.mark.parametrize(("vocab_size", "kind"), [(65_536, np.uint16), (65_537, np.uint32)])
+def test_a_shard_written_part_by_part_is_the_file_that_numpy_saves(
+    tmp_path: Path, lengths: list[int], vocab_size: int, kind: type
+) -> None:
+    parts = [np.arange(length, dtype=np.int64) for length in lengths]
+    assert write_shard(tmp_path / "parts.npy", parts, vocab_size) == sum(lengths)
+    np.save(tmp_path / "whole.npy", np.concatenate([np.zeros(0), *parts]).astype(kind))
+    assert (tmp_path / "parts.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+
+
 @pytest.fixture
 def shards(tmp_path):
     """Two sources whose token values say where they came from: 'facts' counts up from 0, 'forum' from 10,000."""
-    write_shard(tmp_path / "facts-0.npy", np.arange(0, 300), 40_000)
-    write_shard(tmp_path / "facts-1.npy", np.arange(1000, 1150), 40_000)
-    write_shard(tmp_path / "forum.npy", np.arange(10_000, 12_000), 70_000)
+    write_shard(tmp_path / "facts-0.npy", [np.arange(0, 300)], 40_000)
+    write_shard(tmp_path / "facts-1.npy", [np.arange(1000, 1150)], 40_000)
+    write_shard(tmp_path / "forum.npy", [np.arange(10_000, 12_000)], 70_000)
     return {"facts": [tmp_path / "facts-0.npy", tmp_path / "facts-1.npy"], "forum": [tmp_path / "forum.npy"]}
 
 

@@ -14,7 +14,7 @@ from ayni.model.heads import ScalarHead
 from ayni.model.transformer import Transformer
 from ayni.train.loop import fit, rows_loss
 from ayni.train.losses import whiten
-from ayni.train.mesh import all_reduce_sum, barrier, full_state_dict, gathered, leave, open_mesh, shard, slice_rows
+from ayni.train.mesh import all_reduce_sum, barrier, full_state, gathered, leave, open_mesh, shard, slice_rows
 
 
 class Stop(Exception):
@@ -52,7 +52,7 @@ def main(out):
     torch.nn.init.ones_(scalar.score.weight)
     shard(scalar, mesh)
     scores = scalar(RandomRows().at(0))
-    state = full_state_dict(model, mesh)
+    state = full_state(model.named_parameters(), mesh)
     assert bool(state) == mesh.is_main
     (out / f"rank-{mesh.rank}.json").write_text(json.dumps({"white": white.tolist(), "scores": scores.tolist()}))
     if mesh.is_main:

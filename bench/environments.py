@@ -4,7 +4,7 @@ Each peer has an environment of its own (their pins disagree with ours and with 
 `$AYNI_CACHE/peers/NAME-HASH` (default `~/.cache/ayni`). The hash covers the pins, so another pin is another folder; the
 stamp is written last, so a build that was killed starts again.
 
-    .venv/bin/python -m tests.peers.environments llama-cpp lm-eval garak
+    .venv/bin/python -m bench.environments llama-cpp lm-eval garak
 """
 
 from __future__ import annotations
@@ -33,6 +33,31 @@ OFFLINE = {
     "OMP_NUM_THREADS": "1",
     "PYTHONDONTWRITEBYTECODE": "1",
 }
+# llama.cpp's build options by the name that /proc/cpuinfo gives the instructions.
+INSTRUCTIONS = {
+    "avx512f": "GGML_AVX512",
+    "avx512vbmi": "GGML_AVX512_VBMI",
+    "avx512_vnni": "GGML_AVX512_VNNI",
+    "avx512_bf16": "GGML_AVX512_BF16",
+    "avx_vnni": "GGML_AVX_VNNI",
+    "amx_tile": "GGML_AMX_TILE",
+    "amx_int8": "GGML_AMX_INT8",
+    "amx_bf16": "GGML_AMX_BF16",
+}
+BASE_BUILD = "-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON"
+
+
+def cpu_flags() -> set[str]:
+    """What the processor says it can do; empty where there is no /proc."""
+    facts = Path("/proc/cpuinfo")
+    lines = facts.read_text().splitlines() if facts.exists() else []
+    return {flag for line in lines if line.startswith("flags") for flag in line.split(":", 1)[1].split()}
+
+
+def fast_build() -> str:
+    """Every instruction this processor has and llama.cpp can use, each by name."""
+    found = [f"-D{option}=ON" for flag, option in INSTRUCTIONS.items() if flag in cpu_flags()]
+    return " ".join([BASE_BUILD, *found])
 
 
 @dataclass(frozen=True)
@@ -45,11 +70,17 @@ PEERS = {
     # A build for the machine's own instruction set crashes on some virtual machines: name the instructions instead.
     "llama-cpp": Peer(
         ("llama-cpp-python==0.3.36",),
-        build={"CMAKE_ARGS": "-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON"},
+        build={"CMAKE_ARGS": BASE_BUILD},
     ),
     # torch, transformers and accelerate: for lm-eval's own `hf` model, the reference for the numbers over HTTP.
     "lm-eval": Peer(("lm-eval[api]==0.4.13", "accelerate", "torch", "transformers")),
     "garak": Peer(("garak==0.17.1",)),
+    # What the bench measures against.
+    "transformers": Peer(("torch", "transformers")),
+    "llama-cpp-fast": Peer(("llama-cpp-python==0.3.36",), build={"CMAKE_ARGS": fast_build()}),
+    "trl": Peer(("trl==1.16.0", "torch")),
+    "trl-ppo": Peer(("trl==1.12.0", "torch")),
+    "datasets": Peer(("datasets", "tokenizers")),
 }
 
 

@@ -1,0 +1,68 @@
+"""What is compiled, and when: a pure function of the settings and of the machine, never of the clock.
+
+The unit is a layer: all layers run one compiled graph, so a model of 30 costs no more than one of 2 to compile (half a
+minute; torch keeps the code on disk for the next run). In it norm, rotation, SwiGLU and the softmax of a block of
+queries are fused loops; matrix products stay with the library. A run too short to repay that stays eager.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+
+from ayni import telemetry
+from ayni.config import Compile
+from ayni.model.heads import ScalarHead
+from ayni.model.transformer import Layer, Transformer
+from ayni.train.mesh import Mesh
+
+WORTH_IT = 1e14  # floating-point operations: minutes of work on a few cores, a sixth of which is saved (LOG.md)
+
+
+def wanted(choice: Compile, operations: float, mesh: Mesh) -> bool:
+    """Whether to compile a run of that many floating-point operations."""
+    if choice == "never" or mesh.world > 1:  # sharded layers gather their weights in hooks of the eager call
+        return False
+    if choice == "always" and not compiler_found():
+        raise ValueError("compile: always needs a C++ compiler (g++ or clang++); install one, or set compile=auto")
+    return choice == "always" or repays(operations)
+
+
+def repays(operations: float) -> bool:
+    """`compile: auto`, for steps with gradients and for sampling."""
+    return operations >= WORTH_IT and compiler_found()
+
+
+def compile_layers(model: Transformer | ScalarHead, on: bool = True) -> None:
+    """From now on (or, `on=False`, no longer) steps with gradients run compiled layers."""
+    body = model.body if isinstance(model, ScalarHead) else model
+    body.compiled_layer = _compiled_layer() if on else None
+
+
+def fuses(model: nn.Module) -> bool:
+    """Whether this model's steps are compiled."""
+    return getattr(getattr(model, "body", model), "compiled_layer", None) is not None
+
+
+@cache
+def _compiled_layer() -> Callable[..., Any]:
+    return torch.compile(Layer.forward, dynamic=False)
+
+
+@cache
+def fused(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function's element-wise work as one loop, for tensors of any size."""
+    return torch.compile(function, dynamic=True)
+
+
+@cache
+def compiler_found() -> bool:
+    found = torch.cuda.is_available() or any(map(shutil.which, ("g++", "clang++")))
+    if not found:
+        telemetry.say("  no C++ compiler on this machine: nothing is compiled, the same steps run slower")
+    return found
