@@ -157,7 +157,9 @@ def words(found: list[Facts]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.growth", description=__doc__)
     parser.add_argument("--out", type=Path, default=BENCH, help="where growth.json and growth.svg go (default: bench/)")
-    out = parser.parse_args().out
+    out: Path = parser.parse_args().out
+    if os.environ.get("BENCH_TINY") and out.resolve() == BENCH.resolve():
+        parser.error("BENCH_TINY makes this a try-out: give --out FOLDER, or unset it")
     started = time.perf_counter()
     log = out / ".state" / "logs" / "growth.log"
     peaks = measure_peaks(log)

@@ -136,3 +136,13 @@ def test_freed_slots_wait_for_company_where_asked_to() -> None:
     assert patient.admit() == []
     assert patient.retire([0]) == [(28, 0)]
     assert len(patient.admit()) == 4
+
+
+def test_prompts_of_different_buckets_are_not_prefilled_together() -> None:
+    scheduler = Scheduler(max_rows=16, prefill_tokens=1000, bucket=64)
+    for request, length in enumerate((130, 129, 128, 70, 65, 64, 1)):
+        scheduler.add(request, length, 1)
+    steps = []
+    while scheduler.waiting:
+        steps.append([sample.request for sample in scheduler.admit()])
+    assert steps == [[0, 1], [2, 3, 4], [5, 6]]
