@@ -22,6 +22,7 @@ from torch.fx.experimental import _config as shapes
 
 from ayni.engine.cache import KVCache
 from ayni.model.transformer import Layer, Transformer, rotate
+from ayni.train.compiling import compiled
 
 
 def decode_step(model: Transformer, tokens_R1: Tensor, position_R1: Tensor, cache: KVCache) -> Tensor:
@@ -81,4 +82,5 @@ def _varies(tensor: Tensor, *dims: int) -> None:
 
 @cache
 def _compiled() -> Callable[..., Any]:
-    return torch.compile(decode_layer, options={"realize_opcount_threshold": 10})
+    # Rotated queries are to be written down, not computed again for each of the S keys.
+    return compiled(decode_layer, options={"realize_opcount_threshold": 10})

@@ -7,9 +7,11 @@ queries are fused loops; matrix products stay with the library. A run too short 
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -51,13 +53,22 @@ def fuses(model: nn.Module) -> bool:
 
 @cache
 def _compiled_layer() -> Callable[..., Any]:
-    return torch.compile(Layer.forward, dynamic=False)
+    return compiled(Layer.forward)  # the first batch's shape as it is, any other number of rows by a second compilation
 
 
 @cache
 def fused(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function's element-wise work as one loop, for tensors of any size."""
-    return torch.compile(function, dynamic=True)
+    return compiled(function, dynamic=True)
+
+
+def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """torch.compile, with the code kept in the user's own cache ($AYNI_CACHE, default ~/.cache/ayni) for the next run."""
+    folder = Path(os.environ.get("AYNI_CACHE") or "~/.cache/ayni").expanduser() / "compiled"
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
+    # Beyond its limit torch would go on eagerly without a word; models of several sizes may share a process.
+    torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
+    return torch.compile(function, **options)
 
 
 @cache
