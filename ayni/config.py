@@ -20,6 +20,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 # bfloat16: working weights, gradients of a micro-batch and activations; masters, moments and sums of gradients are fp32.
 # auto: bfloat16 where the machine multiplies it fast and the model has 10M parameters or more, else float32.
 Precision = Literal["auto", "float32", "bfloat16"]
+ServedType = Literal["auto", "float32", "bfloat16", "int8"]  # int8: prompts are read in bf16, tokens decoded in int8
 Compile = Literal["auto", "always", "never"]  # auto: where the run is long enough to repay half a minute of compiling
 Temperature = Annotated[float, Field(gt=0, le=10)]
 

@@ -11,6 +11,7 @@ from ayni.engine.engine import Engine, Request
 from ayni.telemetry import ProgressBar
 from ayni.text.dialogue import completion_prompt, encode_prompt, stop_ids
 from ayni.text.tokenizer import Tokenizer
+from ayni.train.allocator import keep_freed_memory
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ def sample_answers(
     A row's draw depends on `seed` and its id alone, never on the rows beside it. A base model is asked in completion
     style ("Question: ... Answer:") and stops at the end of the line.
     """
+    keep_freed_memory()
     temperatures = [temperature] * len(rows) if isinstance(temperature, (int, float)) else list(temperature)
     assert len(temperatures) == len(rows), f"{len(temperatures)} temperatures for {len(rows)} prompts"
     encode = encode_prompt if style == "chat" else completion_prompt

@@ -50,8 +50,11 @@ def log_probs_of(
     parts = []
     for rows in _forward_passes(packed):
         batch = packed[rows].to(model.tok_embeddings.weight.device)
+        weight = model.tok_embeddings.weight
         head = partial(log_probs_of_targets, targets_N=batch.targets_N, temperature=temperature or 1.0)
-        parts.append(model(batch.tokens_RT, batch.positions_RT, batch.attention, keep_N=batch.predict_N, head=head))
+        parts.append(
+            model(batch.tokens_RT, batch.positions_RT, batch.attention(weight), keep_N=batch.predict_N, head=head)
+        )
     # The parts run through the rows from left to right; each sequence gets its stretch back.
     in_rows = sorted(range(len(sequences)), key=lambda index: packed.where[index])
     stretches = torch.cat(parts).split([len(answers[index]) for index in in_rows])
@@ -66,7 +69,9 @@ def scores_of(model: ScalarHead, sequences: Sequence[list[int]], row_len: int | 
     for rows in _forward_passes(packed):
         batch = packed[rows].to(score_N.device)
         here = [index for index, (row, _, _) in enumerate(packed.where) if rows.start <= row < rows.stop]
-        score_N[here] = model(batch.tokens_RT, batch.positions_RT, batch.attention, keep_N=batch.ends_N).float()
+        score_N[here] = model(
+            batch.tokens_RT, batch.positions_RT, batch.attention(next(model.parameters())), keep_N=batch.ends_N
+        ).float()
     return score_N
 
 

@@ -12,6 +12,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 
 from ayni import __version__
+from ayni.config import ServedType
 from ayni.serve import chat, completions, errors, scores, status, tokens
 from ayni.serve.guard import Guard, is_loopback
 from ayni.serve.metrics import Measured, Metrics
@@ -31,6 +32,7 @@ def create_app(
     max_queue: int = 256,
     max_len: int | None = None,
     device: str = "cpu",
+    dtype: ServedType = "float32",
     host: str = "127.0.0.1",
 ) -> FastAPI:
     """Loads the models and returns the application; its worker lives from startup to shutdown.
@@ -38,7 +40,7 @@ def create_app(
     `max_rows` samples of a model are decoded together, `max_queue` more may wait. Bound to a loopback `host` without a
     key, it answers only to the loopback's names.
     """
-    catalogue = load_models(models, rewards, max_rows, max_len, device)
+    catalogue = load_models(models, rewards, max_rows, max_len, device, dtype)
     return application(catalogue, api_key=api_key, max_queue=max_queue, host=host)
 
 

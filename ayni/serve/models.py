@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from ayni import __version__, telemetry
 from ayni.artifacts import read_json
+from ayni.config import ServedType
 from ayni.engine.engine import Engine
 from ayni.model.checkpoint import check_vocabulary, load_model
 from ayni.scoring.reward import RewardModel, load_reward_model
@@ -110,16 +111,21 @@ def _named(models: Sequence[M], name: str | None, kind: str) -> M:
 
 
 def load_models(
-    models: Sequence[Path], rewards: Sequence[Path], max_rows: int, max_len: int | None, device: str
+    models: Sequence[Path],
+    rewards: Sequence[Path],
+    max_rows: int,
+    max_len: int | None,
+    device: str,
+    dtype: ServedType = "float32",
 ) -> Catalogue:
-    """Everything in memory, in fp32; ValueError if a directory is not what it should be."""
+    """Everything in memory, language models in `dtype`; ValueError if a directory is not what it should be."""
     paths = [find_model(path) for path in models]
     reward_paths = [find_model(path) for path in rewards]
     ids = _ids([*paths, *reward_paths])
     with telemetry.progress("loading", len(ids), "models") as bar:
         language = []
         for path, name in zip(paths, ids):
-            language.append(_language_model(path, name, max_rows, max_len, device))
+            language.append(_language_model(path, name, max_rows, max_len, device, dtype))
             bar.advance()
         scored = []
         for path, name in zip(reward_paths, ids[len(paths) :]):
@@ -131,10 +137,25 @@ def load_models(
     return catalogue
 
 
-def _language_model(path: Path, name: str, max_rows: int, max_len: int | None, device: str) -> LanguageModel:
-    tokenizer, model = load_tokenizer(path), load_model(path).to(device).eval()
+def open_engine(
+    path: Path,
+    tokenizer: Tokenizer,
+    dtype: ServedType,
+    max_rows: int = 1,
+    max_len: int | None = None,
+    device: str = "cpu",
+) -> Engine:
+    """The model in the type asked for, ready to answer; ValueError if model and tokenizer do not belong together."""
+    model = load_model(path, "bfloat16" if dtype == "int8" else dtype).to(device).eval()
     check_vocabulary(model.settings, tokenizer, str(path))
-    engine = Engine(model, tokenizer, max_rows, max_len)
+    return Engine(model, tokenizer, max_rows, max_len, int8=dtype == "int8")
+
+
+def _language_model(
+    path: Path, name: str, max_rows: int, max_len: int | None, device: str, dtype: ServedType
+) -> LanguageModel:
+    tokenizer = load_tokenizer(path)
+    engine = open_engine(path, tokenizer, dtype, max_rows, max_len, device)
     return LanguageModel(name, path, tokenizer, engine.max_len, engine=engine)
 
 

@@ -16,6 +16,7 @@ import uvicorn
 from rich.text import Text
 
 from ayni import telemetry
+from ayni.config import ServedType
 from ayni.serve.app import create_app
 from ayni.serve.guard import is_loopback
 from ayni.serve.models import Catalogue
@@ -47,9 +48,12 @@ def serve(
     max_queue: int = 256,
     max_len: int | None = None,
     device: str = "cpu",
+    dtype: ServedType = "float32",
 ) -> None:
     """Serves until Ctrl-C. ValueError where the settings or the models are not fit to serve."""
     _check(models, rewards, host, port, api_key, max_rows, max_queue, max_len, device)
+    if dtype == "int8" and device != "cpu":
+        raise ValueError(f"--dtype int8 decodes on the CPU only; with --device {device} use bfloat16")
     with _listening(host, port) as listener:
         app = create_app(
             models,
@@ -59,6 +63,7 @@ def serve(
             max_queue=max_queue,
             max_len=max_len,
             device=device,
+            dtype=dtype,
             host=host,
         )
         _introduce(app.state.serving.catalogue, _url(host, listener.getsockname()[1]), api_key is not None)

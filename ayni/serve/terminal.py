@@ -20,9 +20,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ayni.engine.engine import Engine, Request
-from ayni.model.checkpoint import check_vocabulary, load_model
-from ayni.serve.models import find_model
+from ayni.config import ServedType
+from ayni.engine.engine import Request
+from ayni.serve.models import find_model, open_engine
 from ayni.serve.text_stream import TextStream
 from ayni.text.dialogue import Message, encode_prompt, stop_ids
 from ayni.text.sources import write_jsonl
@@ -48,15 +48,14 @@ class Chat:
     max_new_tokens: int = 200
     seed: int | None = None  # None: another draw every time
     name: str = ""
+    dtype: ServedType = "float32"
     messages: list[Message] = field(default_factory=list)
     saved: set[Path] = field(default_factory=set)  # files that this chat wrote, and may write again
 
     def __post_init__(self) -> None:
         self.name = self.name or self.model.resolve().name
         self.tokenizer: Tokenizer = load_tokenizer(self.model)
-        model = load_model(self.model)
-        check_vocabulary(model.settings, self.tokenizer, str(self.model))
-        self.engine = Engine(model, self.tokenizer)
+        self.engine = open_engine(self.model, self.tokenizer, self.dtype)
         self._random = random.Random(self.seed)
 
     @property
@@ -320,11 +319,16 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 
 def chat_in_terminal(
-    paths: list[Path], system: str | None, temperature: float, max_new_tokens: int, seed: int | None
+    paths: list[Path],
+    system: str | None,
+    temperature: float,
+    max_new_tokens: int,
+    seed: int | None,
+    dtype: ServedType = "float32",
 ) -> None:
     """One model, or two that answer the same messages."""
     models = [find_model(path) for path in paths]
-    chats = [Chat(model, temperature, max_new_tokens, seed, name) for model, name in zip(models, _names(models))]
+    chats = [Chat(model, temperature, max_new_tokens, seed, name, dtype) for model, name in zip(models, _names(models))]
     if system:
         for chat in chats:
             chat.messages = [{"role": "system", "content": system}]

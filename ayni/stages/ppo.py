@@ -40,6 +40,7 @@ from ayni.scoring.reward import RewardModels, Scorers, load_reward_models
 from ayni.text.prompts import draw_prompts
 from ayni.text.sources import read_prompts
 from ayni.text.tokenizer import Tokenizer, load_tokenizer
+from ayni.train.allocator import keep_freed_memory
 from ayni.train.batches import Packed, pack
 from ayni.train.checkpoint import checkpoints, load_checkpoint, remove_unfinished, resumable_step, save_checkpoint
 from ayni.train.compiling import wanted
@@ -110,6 +111,7 @@ def learn(
     players: Players, train_rows: list[dict[str, Any]], dev_rows: list[dict[str, Any]], work: Path, mesh: Mesh
 ) -> tuple[Transformer, list[dict[str, Any]]]:
     """The loop. Returns the policy of the best held-out reward and the history; resumes from work/state."""
+    keep_freed_memory()
     settings, state_dir = players.settings, work / STATE
     best = copy.deepcopy(players.policy)
     policy_optimizer, critic_optimizer = optimizers(players)
@@ -253,7 +255,8 @@ def policy_objective(
     """Clipped surrogate, summed over the answer tokens of the batch, and their number."""
     packed = _pack([e.prompt_ids for e in batch], [e.answer_ids for e in batch], settings.row_len)
     head = partial(log_probs_of_targets, targets_N=packed.targets_N, temperature=settings.temperature)
-    logp_N = policy(packed.tokens_RT, packed.positions_RT, packed.attention, keep_N=packed.predict_N, head=head)
+    where = (packed.tokens_RT, packed.positions_RT, packed.attention(next(policy.parameters())))
+    logp_N = policy(*where, keep_N=packed.predict_N, head=head)
     index_BL, mask_BL = packed.grid()
     logp_BL = logp_N[index_BL]
     old_BL, advantage_BL = _pad([e.old_logp_L for e in batch]), _pad([e.advantage_L for e in batch])
@@ -266,7 +269,8 @@ def critic_objective(
 ) -> tuple[Tensor, int, dict[str, Any]]:
     """Clipped squared error of the values, summed over the answer tokens of the batch, and their number."""
     packed = _pack([e.prompt_ids for e in batch], [e.answer_ids for e in batch], settings.row_len)
-    value_N = critic(packed.tokens_RT, packed.positions_RT, packed.attention, keep_N=packed.predict_N)
+    where = (packed.tokens_RT, packed.positions_RT, packed.attention(next(critic.parameters())))
+    value_N = critic(*where, keep_N=packed.predict_N)
     index_BL, mask_BL = packed.grid()
     old_BL, return_BL = _pad([e.old_value_L for e in batch]), _pad([e.return_L for e in batch])
     loss, stats = value_loss(value_N[index_BL], old_BL, return_BL, mask_BL, settings.value_clip)
@@ -344,7 +348,7 @@ def _forward_all(players: Players, answers: Sequence[Answer]) -> tuple[Tensor, T
     """(log pi, log pi_0, V, entropy) as [B, L] with zeros after the end, and V after the last token as [B]."""
     settings = players.settings
     packed = _pack([answer.prompt_ids for answer in answers], [answer.ids for answer in answers], settings.row_len)
-    where = (packed.tokens_RT, packed.positions_RT, packed.attention)
+    where = (packed.tokens_RT, packed.positions_RT, packed.attention(players.policy.tok_embeddings.weight))
     index_BL, mask_BL = packed.grid()
     asked: dict[str, Any] = {"targets_N": packed.targets_N, "temperature": settings.temperature}
     logp_N, entropy_N = players.policy(*where, keep_N=packed.predict_N, head=partial(log_probs_and_entropy, **asked))

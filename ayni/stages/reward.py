@@ -185,7 +185,9 @@ def score_pairs(
 ) -> tuple[Tensor, Tensor]:
     """(r_chosen_B, r_rejected_B), each read at its sequence's last token, packed without padding."""
     packed = pack([pair.chosen for pair in batch] + [pair.rejected for pair in batch], row_len, pad_id).to(device)
-    r_2B = scalar(packed.tokens_RT, packed.positions_RT, packed.attention, keep_N=packed.ends_N)
+    r_2B = scalar(
+        packed.tokens_RT, packed.positions_RT, packed.attention(next(scalar.parameters())), keep_N=packed.ends_N
+    )
     r_chosen_B, r_rejected_B = r_2B.split(len(batch))
     return r_chosen_B, r_rejected_B
 

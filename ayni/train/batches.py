@@ -74,12 +74,17 @@ class Packed:
             return None
         return block_causal_mask(self.segments_RT)
 
+    def attention(self, weight: Tensor) -> Tensor | Spans | None:
+        """What the eager forward pass of a model with such weights is told: the mask, or where the sequences lie.
+
+        Longer sequences repay a call of the attention kernel each. In bf16 all have one, so that to the bit a sequence's
+        result does not depend on where in a row it lies, or beside which others (TRAPS 2 and 11).
+        """
+        apart = weight.dtype == torch.bfloat16 or sum(n for *_, n in self.where) >= APART * len(self.where)
+        return self.spans if apart else self.mask_RTT
+
     @property
-    def attention(self) -> Tensor | Spans | None:
-        """What the eager forward pass is to be told: the mask, or for longer sequences, which repay a call of the attention
-        kernel each, where they lie."""
-        if all(start == 0 for _, start, _ in self.where) or sum(n for *_, n in self.where) < APART * len(self.where):
-            return self.mask_RTT
+    def spans(self) -> Spans:
         T, at = self.tokens_RT.shape[1], 0
         sizes, real = [], []
         for row, start, length in [*sorted(self.where), (len(self), 0, 0)]:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from ayni.config import OptimizerSettings
 from ayni.telemetry import ProgressBar
+from ayni.train.allocator import keep_freed_memory
 from ayni.train.batches import Packed
 from ayni.train.checkpoint import checkpoints, load_checkpoint, remove_unfinished, resumable_step, save_checkpoint
 from ayni.train.compiling import fuses
@@ -53,7 +54,7 @@ def rows_loss(model: nn.Module, tokens: Tensor) -> tuple[Tensor, int, dict[str, 
 def packed_loss(model: nn.Module, packed: Packed) -> tuple[Tensor, int, dict[str, Any]]:
     """SFT (paper 3.1): loss on answer tokens only; logits are computed at those positions only."""
     head = partial(loss_of_targets, targets_N=packed.targets_N, fuse=fuses(model))
-    mask = packed.mask_RTT if fuses(model) else packed.attention
+    mask = packed.mask_RTT if fuses(model) else packed.attention(next(model.parameters()))
     loss = model(packed.tokens_RT, packed.positions_RT, mask, keep_N=packed.predict_N, head=head)
     return loss, len(packed.predict_N), {"tokens": sum(length for _, _, length in packed.where)}
 
@@ -132,6 +133,7 @@ def fit(
     """
     if steps < 1:
         raise ValueError(f"{steps} optimizer steps asked for; the token budget or the data is too small for one batch")
+    keep_freed_memory()
     torch.manual_seed(seed)
     random.seed(seed)
     shard(model, mesh, dtype)

@@ -13,6 +13,7 @@ from ayni.model.checkpoint import load_model, load_scalar
 from ayni.scoring.reward import RewardModel, RewardModels
 from ayni.stages.ppo import Players, optimizers, rollout, update
 from ayni.text.tokenizer import Tokenizer, load_tokenizer
+from ayni.train.allocator import keep_freed_memory
 from ayni.train.mesh import Mesh
 from bench.worker import Facts, Run, serve
 
@@ -22,6 +23,7 @@ def load(setup: Facts) -> Run:
         "sampling finds its end tokens elsewhere now: answers would not have full length"
     )
     answers.stop_ids = lambda tokenizer: ()  # every answer has the full length
+    keep_freed_memory()  # as the stages do
     tokenizer = load_tokenizer(Path(setup["model"]))
     prompts = read_json(Path(setup["prompts"]))
 

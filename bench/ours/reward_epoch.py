@@ -14,6 +14,7 @@ from ayni.artifacts import read_json
 from ayni.config import OptimizerSettings
 from ayni.model.checkpoint import load_scalar
 from ayni.stages.reward import Pair, score_pairs
+from ayni.train.allocator import keep_freed_memory
 from ayni.train.loop import train_step
 from ayni.train.losses import preference_loss
 from ayni.train.mesh import Mesh
@@ -25,6 +26,7 @@ WARM_UP_STEPS = 2
 
 def load(setup: Facts) -> Run:
     pairs = [Pair(pair["chosen"], pair["rejected"], (1, 1), 0, None) for pair in read_json(Path(setup["pairs"]))]
+    keep_freed_memory()  # as the stages do
     size, settings = setup["batch_pairs"], OptimizerSettings(**setup["optimizer"])
     loss_fn = partial(loss_of_pairs, max_tokens=setup["max_tokens"])
 

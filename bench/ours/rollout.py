@@ -14,10 +14,12 @@ import torch
 from ayni.engine.engine import Engine
 from ayni.engine.request import Request
 from ayni.model.checkpoint import load_model
+from ayni.train.allocator import keep_freed_memory
 from bench.worker import serve
 
 
 def load(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    keep_freed_memory()  # as the stages do
     engine = Engine(load_model(Path(setup["model"]), torch.bfloat16), compiled=True)
 
     def run(request: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import torch
 
 from ayni.engine.score import log_probs_of, scores_of
 from ayni.model.checkpoint import load_model, load_scalar
+from ayni.train.allocator import keep_freed_memory
 from bench.costs import forward_flops
 from bench.worker import serve
 
@@ -17,6 +18,7 @@ Scorer = Callable[[], list[float]]
 
 
 def load(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    keep_freed_memory()  # as the stages do
     prompts, answers = setup["prompts"], setup["answers"]
     sequences = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
     lengths = [len(sequence) for sequence in sequences]

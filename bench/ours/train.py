@@ -14,6 +14,7 @@ import torch
 
 from ayni.config import OptimizerSettings
 from ayni.model.checkpoint import load_model
+from ayni.train.allocator import keep_freed_memory
 from ayni.train.compiling import compile_layers
 from ayni.train.loop import rows_loss, train_step
 from ayni.train.mesh import Mesh
@@ -25,6 +26,7 @@ CLIP = 1.0
 
 
 def load(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    keep_freed_memory()  # as the stages do
     model = load_model(Path(setup["model"])).train()
     start = [parameter.detach().clone() for parameter in model.parameters()]
     optimizer = make_optimizer(model, OptimizerSettings(lr=setup["lr"], clip=CLIP), torch.bfloat16)

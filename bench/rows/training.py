@@ -15,7 +15,8 @@ from bench.workload import Against, Facts, Side, Workload
 STEPS = 2  # optimizer steps of a run
 LR = 2e-5
 LOSS_TOLERANCE = 1e-2
-SAME_CLASS = ({"precision": "autocast"}, {"precision": "mkldnn-bf16"}, {"precision": "fp32"})
+# Plain fp32 and bf16 matmul settings over fp32 weights ran at 54 to 65% of autocast's rate where all were tried.
+SAME_CLASS = ({"precision": "autocast"}, {"precision": "mkldnn-bf16"})
 
 
 def inputs(rows: int, length: int) -> Callable[[], Facts]:
@@ -53,7 +54,6 @@ def training(name: str, rows: int, length: int) -> Workload:
         "peers/transformers_train.py",
         environment="transformers",
         candidates=SAME_CLASS,
-        beside=({"precision": "bf16"},),
         settings=f"eager, {common}",
     )
     compiled = Side(

@@ -7,8 +7,10 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from ayni.config import ModelSettings
 from ayni.model.checkpoint import save_model
@@ -235,3 +237,13 @@ def test_save_replaces_only_what_this_chat_wrote(chat: Chat, tmp_path: Path) -> 
     assert "thesis.txt exists already; choose another name" in shown
     assert taken.read_text() == "mine"
     assert len(json.loads((tmp_path / "a.jsonl").read_text())["messages"]) == 4
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8", "auto"])
+def test_weights_of_other_types_answer_too(chat: Chat, dtype: Any) -> None:
+    other = Chat(chat.model, temperature=0.0, max_new_tokens=12, dtype=dtype)
+    wanted = torch.float32 if dtype == "auto" else torch.bfloat16  # auto: so small a model stays in fp32
+    assert other.engine.model.tok_embeddings.weight.dtype == wanted
+    assert (other.engine.decoder is not other.engine.model) == (dtype == "int8")
+    converse(other, "an ant")
+    assert roles(other) == ["user", "assistant"]

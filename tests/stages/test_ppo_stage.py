@@ -54,6 +54,23 @@ def test_trap_02_with_learning_rate_0_every_ratio_is_1(players: ppo.Players, rol
         assert done["kl_old"] == pytest.approx(0.0, abs=1e-6)
 
 
+def test_trap_02_holds_in_bf16_where_a_rounding_could_move_a_ratio(players: ppo.Players, smoke_run: Path) -> None:
+    settings = SETTINGS.model_copy(
+        update={"precision": "bfloat16", "optimizer": OptimizerSettings(lr=0.0, weight_decay=0.0)}
+    )
+    changed = {"settings": settings, "policy": copy.deepcopy(players.policy), "critic": copy.deepcopy(players.critic)}
+    changed["reference"] = copy.deepcopy(players.reference).bfloat16()
+    other = ppo.Players(**{**vars(players), **changed})
+    policy_optimizer, critic_optimizer = ppo.optimizers(other)
+    rows = read_prompts(smoke_run / "data" / "prompts_train.jsonl")[:32]
+    experiences, figures = ppo.rollout(other, rows, iteration=1)
+    done = ppo.update(other, experiences, policy_optimizer, critic_optimizer, 1, False, Mesh())
+    assert other.policy.tok_embeddings.weight.dtype == torch.bfloat16
+    assert done["ratio"] == 1.0
+    assert done["clip_share"] == 0.0
+    assert figures["engine_gap"] < 0.05
+
+
 def test_trap_01_old_log_probabilities_are_taken_at_the_sampling_temperature(
     players: ppo.Players, rolled: tuple
 ) -> None:

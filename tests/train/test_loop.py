@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -248,3 +251,23 @@ def test_trap_19_same_seed_same_losses_to_the_bit(tmp_path):
     one = train(small_model(), tmp_path / "a")
     two = train(small_model(), tmp_path / "b", save_every=100)
     assert one == two
+
+
+def test_memory_that_a_step_frees_is_kept_for_the_next():
+    code = (
+        "import resource, torch\n"
+        "from ayni.train.allocator import keep_freed_memory\n"
+        "assert keep_freed_memory() is {kept}\n"
+        "def faults():\n"
+        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "    for _ in range(10): torch.ones(2**24)\n"
+        "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
+        "faults(); print(faults())\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    found = {}
+    for kept, extra in ((True, {}), (False, {"MALLOC_ARENA_MAX": "4"})):  # the user's own settings are left alone
+        command = [sys.executable, "-c", code.format(kept=kept)]
+        done = subprocess.run(command, env=environment | extra, capture_output=True, text=True, check=True)
+        found[kept] = int(done.stdout)
+    assert found[True] * 10 < found[False]
