@@ -71,7 +71,7 @@ def _try(side: Side, start: Start, run: Facts, candidate: Facts) -> tuple[float,
     try:
         worker = start(side, candidate)
         worker.ask({"run": {**run, "nth": 0, "warmup": True}})
-        facts = worker.ask({"run": {**run, "nth": 0, "warmup": False}})
+        facts = worker.ask({"run": {**run, "nth": 0, "warmup": False, "trial": True}})  # a part of it may do
     except WorkerFailed as error:
         if worker:
             worker.close()

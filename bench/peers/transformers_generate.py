@@ -36,6 +36,8 @@ def load(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
     def run(request: dict[str, Any]) -> dict[str, Any]:
         whole = not request["warmup"] or setup["static"]  # compiled decoding must see its shapes
         todo = batches if whole else [[(prompt, WARM_UP_TOKENS) for prompt, _ in batches[0]]]
+        if request.get("trial"):
+            todo = todo[len(todo) // 2 :]  # the half with the longer prompts, or all of a single batch
         torch.manual_seed(request["nth"])
         answers = [generate(model, batch, settings) for batch in todo]
         return {

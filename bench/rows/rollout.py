@@ -52,8 +52,7 @@ TRANSFORMERS = Side(
     "peers/transformers_generate.py",
     environment="transformers",
     setup={"dtype": "bfloat16", "greedy": False, "static": False, "order": "prompt"},
-    candidates=({"batch": 64}, {"batch": 128}, {"batch": 256}),
-    beside=({"batch": 64, "order": "answer"},),  # an oracle: nobody knows an answer's length before it is there
+    candidates=({"batch": 64}, {"batch": 128}),
     settings="generate, bf16, sdpa, left-padded batches sorted by prompt length, each to its longest answer",
 )
 LLAMA_CPP = Side(
@@ -61,7 +60,7 @@ LLAMA_CPP = Side(
     "peers/llama_cpp_generate.py",
     environment="llama-cpp-fast",
     setup={"greedy": False, "flash": True, "unified": False},
-    candidates=({"sequences": 64}, {"sequences": 128}, {"sequences": 64, "unified": True}),
+    candidates=({"sequences": 64}, {"sequences": 128}),
     settings="Q8_0, parallel sequences batched continuously, a prompt computed once for its samples, flash attention",
 )
 WORKLOADS = [
