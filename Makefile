@@ -27,6 +27,7 @@ smollm2: setup
 # Row by row; what is measured stays measured until its definition changes (--fresh measures again).
 bench: $(VENV)/.ready-dev
 	$(BIN)/python -m bench
+	$(BIN)/python -m bench.growth
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .
