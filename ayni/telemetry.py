@@ -6,6 +6,7 @@ alone. `AYNI_QUIET=1` silences narration, and so does being any rank but the fir
 
 from __future__ import annotations
 
+import ctypes
 import json
 import math
 import os
@@ -242,8 +243,13 @@ def peak_memory_bytes() -> int:
 
 
 def reset_peak_memory() -> None:
-    """Start the peak anew, so that every stage of one process has its own (Linux; elsewhere the peak only grows)."""
+    """Start the peak anew, so that every stage of one process has its own (Linux; elsewhere the peak only grows).
+
+    What malloc keeps of a stage before (`train/allocator.py`) is given back first, or it would count as this one's.
+    """
     try:
+        if platform.libc_ver()[0] == "glibc":
+            ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return
