@@ -311,6 +311,45 @@ def ppo(
 
 
 @app.command(
+    epilog="Examples: ayni study margin | ayni study --group reward --seeds 3 | ayni study --list | ayni study --group rlhf --smoke --out /tmp/studies"
+)
+def study(
+    names: Annotated[list[str] | None, typer.Argument(help="Studies to run; see --list.")] = None,
+    group: Annotated[str | None, typer.Option(help="All studies of a group: pretraining, reward, rlhf.")] = None,
+    seeds: Annotated[int, typer.Option(help="Worlds, models and draws to repeat every arm with.")] = 3,
+    jobs: Annotated[int, typer.Option(help="Arms at a time, with one thread each.")] = 2,
+    smoke: Annotated[bool, typer.Option("--smoke", help="In seconds, on models that learn nothing.")] = False,
+    work: Annotated[Path, typer.Option(help="Where models and outcomes are kept, and found again.")] = Path(
+        "runs/studies"
+    ),
+    out: Annotated[Path, typer.Option("--out", help="Where results go, a folder for each study.")] = Path(
+        "docs/studies"
+    ),
+    list_: Annotated[bool, typer.Option("--list", help="Name all studies with their claims.")] = False,
+) -> None:
+    """Put the paper's claims to the test: arms, seeds, intervals, verdicts."""
+    from ayni import telemetry
+    from ayni.studies import catalogue
+
+    chosen = [*(names or []), *(catalogue.names(catalogue.group_named(group)) if group else [])]
+    if list_:
+        known = [catalogue.study(name) for name in chosen or catalogue.names()]
+        telemetry.table(["study", "group", "arms", "claim"], [[s.name, s.group, len(s.arms), s.claim] for s in known])
+        return
+    if not chosen:
+        raise ValueError("name a study, or a group with --group; `ayni study --list` names them all")
+    if smoke and out == Path("docs/studies"):
+        raise ValueError("a smoke run's figures mean nothing and must not stand in docs/studies: give --out DIR")
+    from ayni.report import study as pages
+    from ayni.studies import run as studies
+
+    results = studies.run(chosen, work, out, seeds=seeds, scale="smoke" if smoke else "full", jobs=jobs)
+    pages.write(results)
+    telemetry.table(["study", "headline [95% interval]", "n", "the paper's direction"], pages.show_rows(results))
+    _done(out, f"open {out / 'README.md'}")
+
+
+@app.command(
     "eval",
     epilog="Examples: ayni eval --model models/sft --data held_out.jsonl | ayni eval --model models/reward --data pairs.jsonl",
 )

@@ -244,7 +244,7 @@ def measure(
     """Share of pairs ranked as the annotator did: by domain and strength (Tables 7-8), and by kind of error; the gate."""
     by_domain: dict[str, list[bool]] = {}
     by_strength: dict[int, list[bool]] = {}
-    for row, right in zip(held_out, _ranked_right(model, tokenizer, held_out, settings)):
+    for row, right in zip(held_out, ranked_right(model, tokenizer, held_out, settings)):
         by_domain.setdefault(row["prompt_kind"], []).append(right)
         if row["prompt_kind"] == DOMAIN[kind] and row.get("strength") is not None:
             by_strength.setdefault(int(row["strength"]), []).append(right)
@@ -258,7 +258,7 @@ def measure(
     if probes is not None and probes.is_file():
         rows = [row for row in read_preferences(probes) if row["prompt_kind"] == DOMAIN[kind]]
         by_kind: dict[str, list[bool]] = {}
-        for row, right in zip(rows, _ranked_right(model, tokenizer, rows, settings)):
+        for row, right in zip(rows, ranked_right(model, tokenizer, rows, settings)):
             by_kind.setdefault(row["kind"], []).append(right)
         report["accuracy_by_kind"] = [{"kind": name, **share(hits)} for name, hits in sorted(by_kind.items())]
     if kind == "safety":
@@ -272,7 +272,7 @@ def _encode(tokenizer: Tokenizer, row: Row, side: str) -> tuple[list[int], list[
     return prompt, encode_chat(tokenizer, row["prompt"] + row[side])[0][len(prompt) :]
 
 
-def _ranked_right(model: RewardModel, tokenizer: Tokenizer, rows: list[Row], settings: RewardSettings) -> list[bool]:
+def ranked_right(model: RewardModel, tokenizer: Tokenizer, rows: list[Row], settings: RewardSettings) -> list[bool]:
     if not rows:
         return []
     r_chosen_N, r_rejected_N = (

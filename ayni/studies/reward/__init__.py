@@ -1,0 +1,1 @@
+"""Studies of the reward models (paper 3.2.2)."""
