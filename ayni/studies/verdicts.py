@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ayni.evals.judging import Verdict
 from ayni.evals.metrics import is_benign, is_headline_fact
@@ -21,7 +22,7 @@ def judged(evaluation: Path, data: Path) -> Values:
     return values
 
 
-def of_verdicts(rows: list[dict], verdicts: list[Verdict]) -> Values:  # type: ignore[type-arg]
+def of_verdicts(rows: list[dict[str, Any]], verdicts: list[Verdict]) -> Values:
     """The same from verdicts that run parallel to prompt rows."""
     values: Values = {}
 
