@@ -135,17 +135,24 @@ class Attention(nn.Module):
         self.wv = nn.Linear(settings.dim, settings.n_kv_heads * self.d, bias=False)
         self.wo = nn.Linear(settings.n_heads * self.d, settings.dim, bias=False)
 
-    def forward(self, x_BTD: Tensor, cos: Tensor, sin: Tensor, mask_B1TS: Mask, remember: Remember | None) -> Tensor:
+    def project(self, x_BTD: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(q_BTHd, k_BTKd, v_BTKd), queries and keys turned by their positions."""
         B, T, _ = x_BTD.shape
         q_BTHd = rotate(self.wq(x_BTD).view(B, T, -1, self.d), cos, sin)
         k_BTKd = rotate(self.wk(x_BTD).view(B, T, -1, self.d), cos, sin)
-        v_BTKd = self.wv(x_BTD).view(B, T, -1, self.d)
+        return q_BTHd, k_BTKd, self.wv(x_BTD).view(B, T, -1, self.d)
+
+    def attend(
+        self, q_BTHd: Tensor, k_BTKd: Tensor, v_BTKd: Tensor, mask_B1TS: Mask, remember: Remember | None = None
+    ) -> Tensor:
+        """What every query makes of the values that it sees, heads side by side: [B, T, H*d]."""
+        B, T = q_BTHd.shape[:2]
         if isinstance(mask_B1TS, Spans):
-            return self.wo(mask_B1TS.attention(q_BTHd, k_BTKd, v_BTKd).reshape(B, T, -1))
+            return mask_B1TS.attention(q_BTHd, k_BTKd, v_BTKd).reshape(B, T, -1)
         q_BHTd, k_BKSd, v_BKSd = (x.transpose(1, 2) for x in (q_BTHd, k_BTKd, v_BTKd))
         if remember is None and torch.compiler.is_compiling():  # where the softmax of a block becomes one fused loop
             out_BHTd = blocked_attention(q_BHTd, k_BKSd, v_BKSd, mask_B1TS)
-            return self.wo(out_BHTd.transpose(1, 2).reshape(B, T, -1))
+            return out_BHTd.transpose(1, 2).reshape(B, T, -1)
         if remember is not None:
             k_BKSd, v_BKSd = remember(k_BKSd, v_BKSd)
         if remember is not None and T == 1:
@@ -160,7 +167,7 @@ class Attention(nn.Module):
             enable_gqa=q_BHTd.shape[1] != k_BKSd.shape[1],
         )
         out_BHTd = out_BHTd.reshape(B, -1, T, self.d)
-        return self.wo(out_BHTd.transpose(1, 2).reshape(B, T, -1))
+        return out_BHTd.transpose(1, 2).reshape(B, T, -1)
 
 
 def blocked_attention(q_BHTd: Tensor, k_BKTd: Tensor, v_BKTd: Tensor, mask_B1TT: Tensor | None) -> Tensor:
@@ -215,7 +222,16 @@ class Layer(nn.Module):
     def forward(
         self, x_BTD: Tensor, cos: Tensor, sin: Tensor, mask_B1TS: Mask, remember: Remember | None = None
     ) -> Tensor:
-        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), cos, sin, mask_B1TS, remember)
+        q_BTHd, k_BTKd, v_BTKd = self.before_attention(x_BTD, cos, sin)
+        return self.after_attention(x_BTD, self.attention.attend(q_BTHd, k_BTKd, v_BTKd, mask_B1TS, remember))
+
+    def before_attention(self, x_BTD: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(q_BTHd, k_BTKd, v_BTKd) of the normed residual stream."""
+        return self.attention.project(self.attention_norm(x_BTD), cos, sin)
+
+    def after_attention(self, x_BTD: Tensor, seen_BTD: Tensor) -> Tensor:
+        """The residual stream with what attention saw added, then SwiGLU's part."""
+        x_BTD = x_BTD + self.attention.wo(seen_BTD)
         return x_BTD + self.feed_forward(self.ffn_norm(x_BTD))
 
 
@@ -228,7 +244,7 @@ class Transformer(nn.Module):
     def __init__(self, settings: ModelSettings, lm_head: bool = True) -> None:
         super().__init__()
         self.settings = settings
-        self.compiled_layer: Callable[..., Tensor] | None = None  # Layer.forward compiled, for steps with gradients
+        self.compiled_layer: Callable[..., Tensor] | None = None  # takes Layer.forward's place without a cache
         self.checkpoint_activations = (
             False  # True: keep each layer's input only, and compute the layer again going back
         )
@@ -288,11 +304,9 @@ class Transformer(nn.Module):
         for index, layer in enumerate(self.layers):
             if cache is not None:
                 h_BTD = layer(h_BTD, cos, sin, mask_B1TS, partial(cache.update, index))
-            elif not torch.is_grad_enabled():
-                h_BTD = layer(h_BTD, cos, sin, mask_B1TS)
             else:
                 run = layer if self.compiled_layer is None else partial(self.compiled_layer, layer)
-                if self.checkpoint_activations:
+                if self.checkpoint_activations and torch.is_grad_enabled():
                     h_BTD = checkpoint(run, h_BTD, cos, sin, mask_B1TS, use_reentrant=False)
                 else:
                     h_BTD = run(h_BTD, cos, sin, mask_B1TS)

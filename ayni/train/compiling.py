@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ayni import telemetry
 from ayni.config import Compile
 from ayni.model.heads import ScalarHead
-from ayni.model.transformer import Layer, Transformer
+from ayni.model.transformer import Layer, Mask, Transformer
 from ayni.train.mesh import Mesh
 
 WORTH_IT = 1e14  # floating-point operations: minutes of work on a few cores, a sixth of which is saved (LOG.md)
@@ -40,20 +41,53 @@ def repays(operations: float) -> bool:
     return operations >= WORTH_IT and compiler_found()
 
 
-def compile_layers(model: Transformer | ScalarHead, on: bool = True) -> None:
-    """From now on (or, `on=False`, no longer) steps with gradients run compiled layers."""
+def compile_layers(model: Transformer | ScalarHead, on: bool = True, fixed_shapes: bool = True) -> None:
+    """From now on (or, `on=False`, no longer) the model runs compiled layers, but for decoding, which has its own.
+
+    `fixed_shapes`: batches are alike, and the whole layer is one graph (with gradients; without them shapes differ, and
+    layers stay eager). Otherwise rows of any number and length: what comes before attention is a graph and what comes
+    after it another, and attention goes from sequence to sequence between them.
+    """
     body = model.body if isinstance(model, ScalarHead) else model
-    body.compiled_layer = _compiled_layer() if on else None
+    body.compiled_layer = (whole_layer if fixed_shapes else layer_in_halves) if on else None
+
+
+@contextmanager
+def compiled_layers(model: Transformer | ScalarHead, on: bool) -> Iterator[None]:
+    """Inside, and if `on`, batches of any shape run through layers compiled in halves."""
+    compile_layers(model, on, fixed_shapes=False)
+    try:
+        yield
+    finally:
+        compile_layers(model, False)
+
+
+def whole_layer(layer: Layer, x_BTD: Tensor, cos: Tensor, sin: Tensor, mask: Mask) -> Tensor:
+    """Layer.forward as one graph, where there are gradients."""
+    run = _compiled_layer() if torch.is_grad_enabled() else Layer.forward
+    return run(layer, x_BTD, cos, sin, mask)
+
+
+def layer_in_halves(layer: Layer, x_BTD: Tensor, cos: Tensor, sin: Tensor, mask: Mask) -> Tensor:
+    """Layer.forward for rows of any shape: compiled before attention and after it."""
+    before, after = _compiled_halves()
+    q_BTHd, k_BTKd, v_BTKd = before(layer, x_BTD, cos, sin)
+    return after(layer, x_BTD, layer.attention.attend(q_BTHd, k_BTKd, v_BTKd, mask))
 
 
 def fuses(model: nn.Module) -> bool:
-    """Whether this model's steps are compiled."""
-    return getattr(getattr(model, "body", model), "compiled_layer", None) is not None
+    """Whether this model's steps are compiled for batches of one shape."""
+    return getattr(getattr(model, "body", model), "compiled_layer", None) is whole_layer
 
 
 @cache
 def _compiled_layer() -> Callable[..., Any]:
     return compiled(Layer.forward)  # the first batch's shape as it is, any other number of rows by a second compilation
+
+
+@cache
+def _compiled_halves() -> tuple[Callable[..., Any], Callable[..., Any]]:
+    return compiled(Layer.before_attention, dynamic=True), compiled(Layer.after_attention, dynamic=True)
 
 
 @cache

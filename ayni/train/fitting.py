@@ -42,18 +42,18 @@ def fit_in(
 ) -> list[dict[str, Any]]:
     """Trains `model` in place, in the precision that settings and machine ask for; `tokens`: expected in all.
 
-    Compiled if that pays (`fixed_shapes`: batches are alike, so that one compilation serves them all). All ranks call it.
+    Compiled if that pays: whole layers where batches are alike (`fixed_shapes`), else layers in halves. All ranks call it.
     """
     parameters = sum(parameter.numel() for parameter in model.parameters())
     dtype = working_type(settings.precision, parameters, mesh.device)
-    compiled = fixed_shapes and wanted(settings.compile, 6 * parameters * tokens, mesh)
+    compiled = wanted(settings.compile, 6 * parameters * tokens, mesh)
     if dtype != torch.float32 or compiled:
         telemetry.say(
             f"  {'bf16 weights over fp32 masters' if dtype != torch.float32 else 'fp32'}, {'compiled' if compiled else 'eager'}"
         )
     body = model.body if isinstance(model, ScalarHead) else model
     body.checkpoint_activations = settings.checkpoint_activations
-    compile_layers(model, compiled)
+    compile_layers(model, compiled, fixed_shapes)
     state_dir = work / STATE
     log = MetricsLog(work / LOGS / METRICS, resume_step=resumable_step(state_dir) + 1) if mesh.is_main else None
     with progress(title, tokens, "tokens") as bar:

@@ -15,6 +15,7 @@ from ayni.config import OptimizerSettings
 from ayni.model.checkpoint import load_scalar
 from ayni.stages.reward import Pair, score_pairs
 from ayni.train.allocator import keep_freed_memory
+from ayni.train.compiling import compile_layers
 from ayni.train.loop import train_step
 from ayni.train.losses import preference_loss
 from ayni.train.mesh import Mesh
@@ -36,6 +37,7 @@ def load(setup: Facts) -> Run:
         start = time.perf_counter()
         optimizer = make_optimizer(model, settings, torch.bfloat16)
         model.train()
+        compile_layers(model, fixed_shapes=False)
         steps = [
             train_step(model, optimizer, [taken[at : at + size]], loss_fn, settings.clip, Mesh())
             for at in range(0, len(taken), size)

@@ -11,6 +11,7 @@ import torch
 from ayni.engine.score import log_probs_of, scores_of
 from ayni.model.checkpoint import load_model, load_scalar
 from ayni.train.allocator import keep_freed_memory
+from ayni.train.compiling import compile_layers
 from bench.costs import forward_flops
 from bench.worker import serve
 
@@ -24,9 +25,11 @@ def load(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
     lengths = [len(sequence) for sequence in sequences]
     if setup["kind"] == "rewards":
         head = load_scalar(Path(setup["model"]), torch.bfloat16).eval()
+        compile_layers(head, fixed_shapes=False)
         settings, score = head.settings, lambda: scores_of(head, sequences).tolist()
     else:
         model = load_model(Path(setup["model"]), torch.bfloat16).eval()
+        compile_layers(model, fixed_shapes=False)
         settings, score = (
             model.settings,
             lambda: [found.mean().item() for found in log_probs_of(model, prompts, answers)],

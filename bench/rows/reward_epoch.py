@@ -70,7 +70,7 @@ TRL = Side(
 AYNI = Side(
     "ayni",
     "ours/reward_epoch.py",
-    settings="eager, bf16 weights over fp32 masters, fused AdamW, packed without padding",
+    settings="layers compiled in halves, bf16 weights over fp32 masters, fused AdamW, packed without padding",
 )
 
 WORKLOADS = [

@@ -10,9 +10,10 @@ from ayni.model.precision import SMALL, fast_bf16, working_type
 from ayni.model.transformer import Transformer, init_weights
 from ayni.train import compiling
 from ayni.train.batches import pack
-from ayni.train.compiling import WORTH_IT, compile_layers, wanted
+from ayni.train.compiling import WORTH_IT, compile_layers, compiled_layers, wanted
 from ayni.train.loop import packed_loss, rows_loss
 from ayni.train.mesh import Mesh
+from ayni.train.output import loss_of_targets
 
 from .small import random_sequences
 
@@ -48,6 +49,36 @@ def test_compiled_steps_are_the_eager_ones_packed_or_not():
         assert compiled_loss.item() == pytest.approx(loss.item(), rel=1e-5)
         for found, expected in zip(compiled_gradients, gradients):
             assert (found - expected).norm() <= 1e-4 * expected.norm()
+
+
+@needs_compiler
+def test_layers_in_halves_serve_batches_of_any_shape_with_gradients_and_without():
+    made = model()
+    for count, longest, row_len in ((12, 200, 640), (5, 90, 200), (7, 33, 64)):
+        packed = pack(random_sequences(count, longest, seed=count), row_len, pad_id=0)
+
+        def loss_fn(made, packed=packed):
+            where = packed.tokens_RT, packed.positions_RT, packed.attention(made.tok_embeddings.weight)
+            loss = loss_of_targets(*parts(made, where, packed), targets_N=packed.targets_N)
+            return loss, 1, {}
+
+        expected = loss_and_gradients(made, lambda made, _: loss_fn(made), None)
+        with compiled_layers(made, True):
+            found = loss_and_gradients(made, lambda made, _: loss_fn(made), None)
+            with torch.no_grad():
+                scored = loss_fn(made)[0]
+        assert made.compiled_layer is None
+        assert found[0].item() == pytest.approx(expected[0].item(), rel=1e-5)
+        assert scored.item() == pytest.approx(expected[0].item(), rel=1e-5)
+        for a, b in zip(found[1], expected[1]):
+            assert (a - b).norm() <= 1e-4 * b.norm()
+
+
+def parts(made, where, packed):
+    """(h_ND, weight_VD) at the tokens that predict."""
+    kept = []
+    made(*where, keep_N=packed.predict_N, head=lambda h_ND, weight_VD: kept.extend((h_ND, weight_VD)))
+    return kept
 
 
 def test_the_choice_is_a_function_of_settings_and_machine(monkeypatch):
