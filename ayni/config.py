@@ -311,7 +311,9 @@ class VersionSettings(Settings):
     @model_validator(mode="after")
     def _after_ppo_needs_ppo(self) -> VersionSettings:
         if self.after_ppo is not None and self.ppo is None:
-            raise ValueError(f"version {self.name}: after_ppo samples from PPO's policy; give ppo too, or after_ppo: null")
+            raise ValueError(
+                f"version {self.name}: after_ppo samples from PPO's policy; give ppo too, or after_ppo: null"
+            )
         return self
 
 

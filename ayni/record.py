@@ -56,8 +56,9 @@ class Version:
     @property
     def checkpoints(self) -> list[str]:
         """Names of the models it made, in order; the last is the version's own."""
-        steps = [f"{self.name}_rejection"] * (self.ppo is not None) + [f"{self.name}_ppo"] * (self.after_ppo is not None)
-        return [*steps, self.name]
+        before_ppo = [f"{self.name}_rejection"] if self.ppo is not None else []
+        before_sampling_again = [f"{self.name}_ppo"] if self.after_ppo is not None else []
+        return [*before_ppo, *before_sampling_again, self.name]
 
 
 @dataclass
@@ -107,9 +108,7 @@ def results(
         "seed": run.seed,
         "checkpoints": [{"name": name, "path": paths.get(name), "metrics": metrics[name]} for name in order],
         "latest": list(paths.values())[-1],
-        "versions": [
-            {**version_record(run, version), "metrics": metrics[version.name]} for version in run.versions
-        ],
+        "versions": [{**version_record(run, version), "metrics": metrics[version.name]} for version in run.versions],
         "best_of_k": read_json(ceiling / "ceiling.json"),
         "annotators": _agreement(read_json(agreed / "agreement.json")),
         "reward_models": [{"name": name, **read_json(path / reward.ACCURACY)} for name, path in run.reward_models],

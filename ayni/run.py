@@ -267,5 +267,3 @@ def evaluate_all(run: Run, data: Path) -> None:
     order = [*run.models, *constant_policies]
     write_json(run.at("results.json"), results(run, order, evaluations, compared, ceiling, agreed))
     write_json(run.at("samples.json"), samples(run, evaluations, compared))
-
-

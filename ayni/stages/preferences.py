@@ -133,7 +133,9 @@ def _answers(
     return answers
 
 
-def _summary(kept: list[dict[str, Any]], dropped: Counter[str], held_out: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _summary(
+    kept: list[dict[str, Any]], dropped: Counter[str], held_out: int, rows: list[dict[str, Any]]
+) -> dict[str, Any]:
     graded = [row["meta"]["difficulty"] for row in rows if "difficulty" in row["meta"]]
     return {
         "pairs": len(kept),

@@ -118,7 +118,8 @@ def run(
         "safety": scorers.safety,
         **{f"earlier {i}": path for i, path in enumerate(carried, 1)},
     }
-    return build(out, "rejection", {**settings.model_dump(exclude={"sampler"}), "version": version}, inputs, seed, work_in)
+    stage_settings = {**settings.model_dump(exclude={"sampler"}), "version": version}  # the sampler is an input
+    return build(out, "rejection", stage_settings, inputs, seed, work_in)
 
 
 def target(sample: dict[str, Any], row_len: int) -> tuple[list[int], list[bool]]:
@@ -148,4 +149,3 @@ def pick(rows: list[dict[str, Any]], answers: list[list[Answer]], reward_NK: tor
     if not best:
         raise ValueError("no sampled answer ended before max_new_tokens: raise it, or lower the temperature")
     return best
-

@@ -10,7 +10,7 @@ A win share is (wins + ties / 2) / n, over the answers that the evaluations samp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,10 @@ def run(
         )  # fmt: skip
         write_json(work / FIGURES, {name: figures(rows, verdicts, rewards, name, previous[name]) for name in verdicts})
 
-    inputs: dict[str, Path | None] = {"data": data, **{f"evaluation {name}": path for name, path in evaluations.items()}}
+    inputs: dict[str, Path | None] = {
+        "data": data,
+        **{f"evaluation {name}": path for name, path in evaluations.items()},
+    }
     if scorers is not None:
         inputs |= {"helpfulness": scorers.helpfulness, "safety": scorers.safety}
     return build(out, "versus", {"row_len": row_len, "previous": previous}, inputs, seed, work_in)
@@ -107,7 +110,7 @@ def _of_kind(kind: str) -> Callable[[Row], bool]:
 
 
 def _win(
-    rows: list[Row], worth: dict[str, Worth], name: str, opponent: str | None, inside: Callable[[Row], bool]
+    rows: list[Row], worth: Mapping[str, Worth], name: str, opponent: str | None, inside: Callable[[Row], bool]
 ) -> dict[str, Any]:
     if opponent is None or name not in worth:
         return missing("share")
