@@ -25,6 +25,7 @@ from ayni.config import (
     RewardSettings,
     SFTSettings,
     ShardSettings,
+    TemperatureSettings,
     TokenizerSettings,
     load_recipe,
 )
@@ -249,7 +250,36 @@ def reward(
 
 
 @app.command(
-    epilog="Example: ayni rejection --model models/sft --helpfulness models/rh --safety models/rs --data prompts.jsonl --out models/v1"
+    epilog="Example: ayni temperature --model models/v1 --helpfulness models/rh --safety models/rs --data held_out.jsonl --out models/v2-temperature"
+)
+def temperature(
+    model: ModelDir,
+    helpfulness: Helpfulness,
+    data: Prompts,
+    out: Out,
+    safety: Safety = None,
+    k: Annotated[int | None, typer.Option("--k", help="Answers per prompt.")] = None,
+    prompts: Annotated[int | None, typer.Option(help="How many prompts.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 48,
+    seed: Seed = 0,
+    set_: Set = None,
+) -> None:
+    """Find the sampling temperature whose best of K has the highest reward (paper 3.2.3, fig. 8)."""
+    from ayni.scoring.reward import Scorers
+    from ayni.stages import temperature as stage
+
+    settings = _settings(TemperatureSettings, {"k": k, "prompts": prompts}, None, set_)
+    scorers = Scorers(helpfulness, safety)
+    row_len = RejectionSettings().row_len
+    stage.run(settings, data, model, scorers, out, max_new_tokens=max_new_tokens, row_len=row_len, seed=seed)
+    models = f"--helpfulness {helpfulness}" + (f" --safety {safety}" if safety else "")
+    best = f"--temperature {stage.chosen(out):g}"
+    _done(out, f"ayni rejection --model {model} {models} --data prompts.jsonl {best} --out models/next")
+
+
+@app.command(
+    epilog="Examples: ayni rejection --model models/sft --helpfulness models/rh --safety models/rs --data prompts.jsonl --out models/v1 | "
+    "ayni rejection --model models/small --sampler models/large --helpfulness models/rh --data prompts.jsonl --out models/small-v1"
 )
 def rejection(
     model: ModelDir,
@@ -258,6 +288,10 @@ def rejection(
     out: Out,
     safety: Safety = None,
     start: Annotated[Path | None, typer.Option(help="Model to fine-tune; default: --model.")] = None,
+    sampler: Annotated[
+        Path | None,
+        typer.Option(help="Model that answers; default: --model. A larger one's samples teach a smaller one."),
+    ] = None,
     k: Annotated[int | None, typer.Option("--k", help="Answers per prompt.")] = None,
     prompts: Annotated[int | None, typer.Option(help="How many prompts.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Sampling temperature.")] = None,
@@ -269,7 +303,7 @@ def rejection(
     from ayni.scoring.reward import Scorers
     from ayni.stages import rejection as stage
 
-    values = {"k": k, "prompts": prompts, "temperature": temperature}
+    values = {"k": k, "prompts": prompts, "temperature": temperature, "sampler": sampler}
     settings = _settings(RejectionSettings, values, lr, set_)
     stage.run(
         settings,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 Count = Annotated[int, Field(ge=1)]
 Length = Annotated[int, Field(ge=8)]  # in tokens
@@ -195,9 +195,19 @@ class SFTSettings(RowSettings):
 
 
 class PreferenceSettings(Settings):
-    """Paper 3.2.1: two answers from two different model variants at varied temperature, a choice and a strength."""
+    """Paper 3.2.1: two answers from two different model variants at varied temperature, a choice and a strength.
+
+    `curriculum`: how hard the prompts of a round are (text/curriculum.py). off: any prompt of prompts_train.jsonl in any
+    round. rising: prompts ranked by difficulty within their kind, prompts_long.jsonl (dialogues of many turns) among
+    them, and a band of `band` of the ranking that moves from the easy end in V1 to the hard end in the last version.
+    shuffled, its control arm: the same prompts in all, dealt to the rounds at random. The paper says that later batches
+    have harder prompts and more turns, not how many.
+    """
 
     pairs: Count = 1000
+    variants: int = Field(default=2, ge=2)  # the newest this many models answer: the latest, the version before, ...
+    curriculum: Literal["off", "rising", "shuffled"] = "off"
+    band: float = Field(default=0.5, gt=0, le=1)  # share of the ranking; paper silent
     temperatures: list[Temperature] = [0.7, 1.0]
     max_new_tokens: Count = 48
     held_out: Share = 0.1  # share kept back for reward-model accuracy (1,000 of each weekly batch there)
@@ -224,11 +234,28 @@ class RewardSettings(FitSettings):
     gate_precision: Share = 0.89  # of "unsafe" at the gate's threshold, on held-out pairs; the paper's figure
 
 
+class TemperatureSettings(Settings):
+    """Paper 3.2.3, fig. 8: the temperature whose best of K has the highest reward, tuned anew at each version.
+
+    The paper found T in [1.2, 1.3] for 10 to 100 samples; it names neither the prompts nor the candidates.
+    """
+
+    candidates: list[Temperature] = Field(default=[0.6, 0.8, 1.0, 1.2, 1.4], min_length=2)
+    prompts: Count = 100  # held-out ones
+    k: Count = 16
+
+
 class RejectionSettings(RowSettings):
-    """Paper 3.2.3: K answers a prompt from the latest model, the best by reward is the next fine-tuning target."""
+    """Paper 3.2.3: K answers a prompt from the latest model, the best by reward is the next fine-tuning target.
+
+    `sampler`: a model directory that answers instead of the latest model: a smaller model is fine-tuned on a larger
+    one's samples, as the paper's were. The two need not share a tokenizer.
+    """
 
     k: Count = 8
     prompts: Count = 1000
+    long_dialogues: bool = False  # prompts_long.jsonl of the data joins the prompts
+    sampler: Path | None = None
     temperature: Temperature = 1.0
     max_new_tokens: Count = 48
     epochs: Count = 2
@@ -265,13 +292,58 @@ class PPOSettings(Settings):
 
 
 class VersionSettings(Settings):
-    """One of V1..V5: fresh preferences, refreshed reward models, rejection sampling, and PPO on top where given."""
+    """One of V1..V5: fresh preferences, refreshed reward models, rejection sampling, and PPO on top where given.
+
+    In a recipe a version says what differs from the one before (`inherit`). `temperature` absent or null: rejection
+    sampling at `rejection.temperature`, whatever the version. `after_ppo`: rejection sampling once more, from PPO's
+    policy ("applying PPO on top of the resulted Rejection Sampling checkpoint before sampling again"); settings that it
+    does not give are `rejection`'s, and it fine-tunes PPO's policy (`start: latest`; paper silent).
+    """
 
     name: str
     preferences: PreferenceSettings
     reward: RewardSettings
+    temperature: TemperatureSettings | None = None
     rejection: RejectionSettings
     ppo: PPOSettings | None = None
+    after_ppo: RejectionSettings | None = None
+
+    @model_validator(mode="after")
+    def _after_ppo_needs_ppo(self) -> VersionSettings:
+        if self.after_ppo is not None and self.ppo is None:
+            raise ValueError(
+                f"version {self.name}: after_ppo samples from PPO's policy; give ppo too, or after_ppo: null"
+            )
+        return self
+
+
+def inherit(versions: list[Any]) -> list[Any]:
+    """Each version's settings over those of the version before, key by key: `rejection: {k: 16}` changes K alone.
+
+    null drops a part (`ppo: null`); lists are replaced whole; `name` is never inherited.
+    """
+    merged: list[Any] = []
+    for version in versions:
+        if not isinstance(version, dict) or (merged and not isinstance(merged[-1], dict)):
+            merged.append(version)  # not a recipe's mapping: for pydantic to judge
+            continue
+        before = {key: value for key, value in merged[-1].items() if key != "name"} if merged else {}
+        merged.append(_over(before, version))
+    return [_sampling_after_ppo(version) for version in merged]
+
+
+def _over(below: Any, above: Any) -> Any:
+    if not (isinstance(below, dict) and isinstance(above, dict)):
+        return above
+    return {**below, **{key: _over(below.get(key), value) for key, value in above.items()}}
+
+
+def _sampling_after_ppo(version: Any) -> Any:
+    if not isinstance(version, dict) or not isinstance(version.get("after_ppo"), dict):
+        return version
+    rejection = version.get("rejection")
+    own = {"start": "latest", "sampler": None, **version["after_ppo"]}
+    return {**version, "after_ppo": _over(rejection, own) if isinstance(rejection, dict) else own}
 
 
 class EvaluateSettings(Settings):
@@ -303,6 +375,11 @@ class Recipe(Settings):
     versions: list[VersionSettings] = []
     evaluate: EvaluateSettings = EvaluateSettings()
 
+    @field_validator("versions", mode="before")
+    @classmethod
+    def _inherited(cls, versions: Any) -> Any:
+        return inherit(versions) if isinstance(versions, list) else versions
+
     @model_validator(mode="after")
     def _one_start(self) -> Recipe:
         if (self.fetch is None) == (self.pretrain is None):
@@ -328,7 +405,11 @@ def load_recipe(path: Path) -> Recipe:
     try:
         return Recipe(**values)
     except ValidationError as error:
-        raise ValueError("\n".join(_explain(path, root, mistake) for mistake in error.errors()[:5])) from None
+        told: dict[Any, Any] = {}  # a mistake in V1 that V2 inherits is one mistake, told where it stands first
+        for mistake in error.errors():
+            told.setdefault((mistake["type"], *(key for key in mistake["loc"] if isinstance(key, str))), mistake)
+        mistakes = list(told.values())
+        raise ValueError("\n".join(_explain(path, root, mistake) for mistake in mistakes[:5])) from None
 
 
 def _explain(path: Path, root: yaml.Node, mistake: Any) -> str:

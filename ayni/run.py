@@ -3,59 +3,43 @@
     data -> tokenizer -> shards -> base -> sft -> [preferences -> reward models -> rejection sampling -> PPO] x versions
          -> evaluation of every checkpoint -> results.json -> report.html
 
-Every arrow is a directory on disk. A finished stage is found and skipped; a killed one goes on where it stood.
+Every arrow is a directory on disk. A finished stage is found and skipped; a killed one goes on where it stood. What
+results.json holds, a version at a time, stands at the head of record.py.
 """
 
 from __future__ import annotations
 
 import fcntl
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import torch
 
 from ayni import report, telemetry
-from ayni.artifacts import Artifact, read_json, write_json
-from ayni.config import Recipe
+from ayni.artifacts import read_json, write_json
+from ayni.config import Recipe, RejectionSettings, VersionSettings
+from ayni.record import Run, Version, previous_of, results, samples
 from ayni.scoring.reward import Scorers
 from ayni.stages import data as data_stage
-from ayni.stages import evaluate, importing, ppo, preferences, pretrain, rejection, reward, sft, shards, tokenizer
+from ayni.stages import (
+    evaluate,
+    importing,
+    ppo,
+    preferences,
+    pretrain,
+    rejection,
+    reward,
+    sft,
+    shards,
+    temperature,
+    tokenizer,
+    versus,
+)
 from ayni.stages.preferences import Variant
-from ayni.text.sources import read_jsonl
 
-
-@dataclass
-class Run:
-    """Where the run stands: its directory, and the models in the order in which they came to be."""
-
-    recipe: Recipe
-    directory: Path
-    models: dict[str, Path] = field(default_factory=dict)  # checkpoint name -> model directory
-    reward_models: list[tuple[str, Path]] = field(default_factory=list)
-    preferences: list[Path] = field(default_factory=list)
-
-    @property
-    def seed(self) -> int:
-        return self.recipe.seed
-
-    def at(self, name: str) -> Path:
-        return self.directory / name
-
-    def step(self, title: str, name: str, stage: Callable[..., Artifact], *inputs: Any, **options: Any) -> Path:
-        """Runs one stage under a heading and keeps its time and peak memory."""
-        telemetry.heading(title)
-        telemetry.reset_peak_memory()
-        started = time.monotonic()
-        artifact = stage(*inputs, out=self.at(name), **options)
-        if artifact.fresh:
-            telemetry.record_timing(self.directory, name, time.monotonic() - started, telemetry.peak_memory_bytes())
-        else:
-            telemetry.say("  done before")
-        return artifact.path
+AGAIN = 1000  # added to a version's seed for the sampling after PPO, so that it draws prompts of its own
 
 
 def run(recipe: Recipe, directory: Path) -> Path:
@@ -125,9 +109,11 @@ def fine_tune(run: Run, data: Path, base: Path) -> list[Variant]:
 
 
 def versions(run: Run, data: Path, variants: list[Variant]) -> None:
-    """V1..V5 (paper 3.2.3): fresh preferences, refreshed reward models, rejection sampling, PPO on top where asked."""
-    latest = run.models["sft"]
-    earlier: list[Path] = []  # rejection-sampling artifacts of the versions before, with their top samples
+    """V1..V5 (paper 3.2.3): fresh preferences, refreshed reward models, the sampling temperature tuned anew, rejection
+    sampling; PPO on top where asked, and sampling again after it. What each left is in results.json's `versions`."""
+    latest, previous = run.models["sft"], "sft"
+    earlier: list[Path] = []  # rejection-sampling artifacts so far, with their top samples
+    rounds = [version.preferences for version in run.recipe.versions]
     for number, version in enumerate(run.recipe.versions, start=1):
         name, seed = version.name, run.seed + number
         gathered = run.step(
@@ -136,8 +122,9 @@ def versions(run: Run, data: Path, variants: list[Variant]) -> None:
             preferences.run,
             version.preferences,
             data,
-            variants,
+            variants[: version.preferences.variants],
             number=number,
+            rounds=rounds,
             seed=run.seed,
         )
         run.preferences.append(gathered)
@@ -157,33 +144,80 @@ def versions(run: Run, data: Path, variants: list[Variant]) -> None:
         }
         run.reward_models += [(f"{name} {kind}", path) for kind, path in rewards.items()]
         scorers = Scorers(**rewards)
-        best = run.step(
-            f"{name}: rejection sampling",
-            f"{name}_rejection",
-            rejection.run,
-            version.rejection,
+        done = Version(name, previous, gathered, scorers, version.reward.row_len)
+        run.versions.append(done)
+        done.temperature, done.rejection = sample_the_best(
+            run, data, version, version.rejection, latest, scorers, earlier, number=number, seed=seed
+        )
+        earlier.append(done.rejection)
+        latest = done.rejection
+        if version.ppo is not None:
+            run.models[f"{name}_rejection"] = latest
+            latest = run.step(f"{name}: PPO", f"{name}_ppo", ppo.run, version.ppo, data, latest, scorers, seed=seed)
+            done.ppo = latest
+        if version.after_ppo is not None:
+            run.models[f"{name}_ppo"] = latest
+            done.temperature_after_ppo, done.after_ppo = sample_the_best(
+                run, data, version, version.after_ppo, latest, scorers, earlier, number=number, seed=seed + AGAIN, after="_after_ppo"
+            )  # fmt: skip
+            earlier.append(done.after_ppo)
+            latest = done.after_ppo
+        run.models[name] = latest
+        previous = name
+        variants = [Variant(name, latest), *variants]  # the newest model first
+
+
+def sample_the_best(
+    run: Run,
+    data: Path,
+    version: VersionSettings,
+    settings: RejectionSettings,
+    latest: Path,
+    scorers: Scorers,
+    earlier: list[Path],
+    *,
+    number: int,
+    seed: int,
+    after: Literal["", "_after_ppo"] = "",
+) -> tuple[Path | None, Path]:
+    """The temperature sweep, where asked, and rejection sampling at the temperature it chose; their directories."""
+    words = f"{version.name}: after PPO," if after else f"{version.name}:"
+    tuned = None
+    if version.temperature is not None:
+        tuned = run.step(
+            f"{words} sampling temperature",
+            f"{version.name}_temperature{after}",
+            temperature.run,
+            version.temperature,
             data,
-            latest,
-            run.models["sft"],
+            settings.sampler or latest,
             scorers,
-            earlier,
-            version=number,
+            max_new_tokens=settings.max_new_tokens,
+            row_len=settings.row_len,
             seed=seed,
         )
-        earlier.append(best)
-        latest = best
-        if version.ppo is not None:
-            run.models[f"{name}_rejection"] = best
-            latest = run.step(f"{name}: PPO", f"{name}_ppo", ppo.run, version.ppo, data, best, scorers, seed=seed)
-        run.models[name] = latest
-        variants = [Variant(name, latest), variants[0]]  # the newest model and the one before
+        settings = settings.model_copy(update={"temperature": temperature.chosen(tuned)})
+    best = run.step(
+        f"{words} rejection sampling",
+        f"{version.name}{after or '_rejection'}",
+        rejection.run,
+        settings,
+        data,
+        latest,
+        run.models["sft"],
+        scorers,
+        earlier,
+        version=number,
+        seed=seed,
+    )
+    return tuned, best
 
 
 def evaluate_all(run: Run, data: Path) -> None:
     """Every checkpoint and every constant policy on the same prompts; then results.json and samples.json."""
     settings, seed, model = run.recipe.evaluate, run.seed, run.models["sft"]
     against = run.step("Evaluation: sft", "eval/sft", evaluate.run, settings, data, "sft", model, seed=seed)
-    compared = {"sft": model, "sft_evaluation": against}
+    with_sft = {"sft": model, "sft_evaluation": against}
     evaluations = {"sft": against}
     for name, path in run.models.items():
         if name != "sft":
@@ -198,7 +232,7 @@ def evaluate_all(run: Run, data: Path) -> None:
                 path,
                 seed=seed,
                 style=style,
-                **compared,
+                **with_sft,
             )
     constant_policies = read_json(data / "about.json").get("constant_policies", {})
     for name, text in constant_policies.items():
@@ -212,56 +246,24 @@ def evaluate_all(run: Run, data: Path) -> None:
             None,
             seed=seed,
             constant=text,
-            **compared,
+            **with_sft,
         )
     ceiling = run.step("Best of K", "eval/best_of_k", evaluate.best_of_k, settings, data, model, seed=seed)
     title = "Annotators against the judge"
     agreed = run.step(title, "eval/agreement", evaluate.agreement, settings, data, run.preferences, seed=seed)
+    compared_with = {name: previous_of(run, name) for name in evaluations}
+    last = run.versions[-1] if run.versions else None
+    compared = run.step(
+        "Versions against each other",
+        "eval/versus",
+        versus.run,
+        data,
+        evaluations,
+        compared_with,
+        last.scorers if last else None,
+        row_len=last.row_len if last else 0,
+        seed=seed,
+    )
     order = [*run.models, *constant_policies]
-    write_json(run.at("results.json"), _results(run, order, evaluations, ceiling, agreed))
-    write_json(run.at("samples.json"), _samples(run, evaluations))
-
-
-def _results(run: Run, order: list[str], evaluations: dict[str, Path], ceiling: Path, agreed: Path) -> dict[str, Any]:
-    paths = {name: str(path.relative_to(run.directory)) for name, path in run.models.items()}
-    return {
-        "name": run.recipe.name,
-        "seed": run.seed,
-        "checkpoints": [
-            {"name": name, "path": paths.get(name), "metrics": read_json(evaluations[name] / evaluate.METRICS)}
-            for name in order
-        ],
-        "latest": list(paths.values())[-1],
-        "best_of_k": read_json(ceiling / "ceiling.json"),
-        "annotators": _agreement(read_json(agreed / "agreement.json")),
-        "reward_models": [{"name": name, **read_json(path / reward.ACCURACY)} for name, path in run.reward_models],
-        "settings": run.recipe.model_dump(mode="json"),
-    }
-
-
-def _agreement(report: dict[str, Any]) -> dict[str, Any]:
-    """Agreement with the judge: a row for each annotator, then a figure for each strength."""
-    by_annotator = {row.pop("annotator"): {"agreement": row} for row in report["by_annotator"]}
-    return by_annotator | {f"all, {row.pop('strength')}": row for row in report["by_strength"]}
-
-
-def _samples(run: Run, evaluations: dict[str, Path]) -> dict[str, Any]:
-    """The same held-out prompts answered by every trained checkpoint, an even number from every task."""
-    answers = {name: read_jsonl(evaluations[name] / evaluate.ANSWERS) for name in run.models}
-    first = answers["sft"]
-    tasks = list(dict.fromkeys(row["task"] for row in first))
-    per_task = max(1, run.recipe.evaluate.samples // len(tasks))
-    chosen: list[int] = []
-    for task in tasks:
-        of_task = [i for i, row in enumerate(first) if row["task"] == task]
-        chosen += of_task[:: max(1, len(of_task) // per_task)][:per_task]
-    return {
-        "rows": [
-            {
-                **{key: first[i][key] for key in ("id", "task", "messages")},
-                "answers": {name: rows[i]["answer"] for name, rows in answers.items()},
-                "labels": {name: rows[i]["label"] for name, rows in answers.items()},
-            }
-            for i in chosen
-        ]
-    }
+    write_json(run.at("results.json"), results(run, order, evaluations, compared, ceiling, agreed))
+    write_json(run.at("samples.json"), samples(run, evaluations, compared))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ayni.config import PRESETS, ModelSettings, load_recipe
+from ayni.config import PRESETS, ModelSettings, Recipe, load_recipe
 from tests.conftest import ROOT
 
 
@@ -37,3 +38,47 @@ def test_heads_that_do_not_divide_are_refused() -> None:
         ModelSettings(n_heads=4, n_kv_heads=3)
     with pytest.raises(ValueError, match="dim 130"):
         ModelSettings(dim=130, n_heads=4)
+
+
+VERSION = {"name": "v1", "preferences": {"pairs": 50}, "reward": {}, "rejection": {"k": 4, "optimizer": {"lr": 1e-3}}}
+
+
+def versions(*others: dict[str, Any]) -> list[Any]:
+    recipe = Recipe(name="r", data={"source": "world"}, pretrain={}, versions=[VERSION, *others])  # type: ignore[arg-type]
+    return recipe.versions
+
+
+def test_a_version_says_what_differs_from_the_one_before() -> None:
+    ppo = {"iterations": 3}
+    first, second, third, fourth = versions(
+        {"name": "v2", "rejection": {"k": 8}, "temperature": {"k": 2}},
+        {"name": "v3", "ppo": ppo, "after_ppo": {"k": 2}, "rejection": {"optimizer": {"weight_decay": 0.0}}},
+        {"name": "v4", "ppo": None, "after_ppo": None, "temperature": None},
+    )
+    assert (first.rejection.k, second.rejection.k, third.rejection.k, fourth.rejection.k) == (4, 8, 8, 8)
+    assert second.rejection.optimizer == first.rejection.optimizer, "what is not said stays"
+    assert (third.rejection.optimizer.lr, third.rejection.optimizer.weight_decay) == (1e-3, 0.0), "inside, too"
+    assert first.temperature is None
+    assert second.temperature == third.temperature is not None
+    assert (fourth.temperature, fourth.ppo, fourth.after_ppo) == (None, None, None), "null drops a part"
+    assert third.after_ppo is not None
+    assert third.after_ppo.model_dump(exclude={"k", "start"}) == third.rejection.model_dump(exclude={"k", "start"})
+    assert (third.after_ppo.k, third.after_ppo.start, third.rejection.start) == (2, "latest", "sft")
+    assert [version.preferences.pairs for version in versions({"name": "v2"})] == [50, 50]
+
+
+def test_sampling_after_ppo_needs_ppo() -> None:
+    with pytest.raises(ValueError, match="v2: after_ppo samples from PPO's policy"):
+        versions({"name": "v2", "after_ppo": {}})
+
+
+def test_a_mistake_that_later_versions_inherit_is_told_once_and_where_it_stands(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    lines = ["name: r", "data: {source: world}", "pretrain: {}", "versions:", "  - name: v1", "    preferences: {pears: 3}",
+             "    reward: {}", "    rejection: {}", "  - name: v2", "  - name: v3"]  # fmt: skip
+    path.write_text("\n".join(lines))
+    with pytest.raises(
+        ValueError, match=r"line 6: versions\.0\.preferences\.pears: unknown key; did you mean 'pairs'"
+    ) as told:
+        load_recipe(path)
+    assert len(str(told.value).splitlines()) == 1

@@ -32,9 +32,9 @@ def hashes(run: Path) -> dict[str, str]:
     }
 
 
-def kill_when(reached: Callable[[Path], bool], run: Path) -> None:
+def kill_when(reached: Callable[[Path], bool], run: Path, recipe: Path = SMOKE) -> None:
     """Starts the run (or goes on with it) and kills it, SIGKILL, as soon as `reached` holds."""
-    command = [sys.executable, "-m", "ayni", "run", str(SMOKE), "--out", str(run)]
+    command = [sys.executable, "-m", "ayni", "run", str(recipe), "--out", str(run)]
     process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 240
     while not reached(run):

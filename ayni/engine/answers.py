@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from ayni.engine.engine import Engine, Request
 from ayni.telemetry import ProgressBar
-from ayni.text.dialogue import completion_prompt, encode_prompt, stop_ids
+from ayni.text.dialogue import completion_prompt, encode_chat, encode_prompt, stop_ids
+from ayni.text.native import Message
 from ayni.text.tokenizer import Tokenizer
 from ayni.train.allocator import keep_freed_memory
 
@@ -78,6 +79,29 @@ def sample_answers(
             for completion in samples
         ]
         for request, samples in zip(requests, completions)
+    ]
+
+
+def encoded_answer(tokenizer: Tokenizer, messages: list[Message], text: str, ended: bool = True) -> Answer:
+    """A given text as the answer to a prompt, in this tokenizer's ids; log-probabilities are not known, so there are none."""
+    prompt_ids = encode_prompt(tokenizer, messages)
+    ids, is_answer = encode_chat(tokenizer, [*messages, {"role": "assistant", "content": text}], "last")
+    answer_ids = [token for token, ours in zip(ids[len(prompt_ids) :], is_answer[len(prompt_ids) :]) if ours]
+    ends = set(stop_ids(tokenizer))
+    while not ended and answer_ids and answer_ids[-1] in ends:
+        answer_ids.pop()
+    return Answer(prompt_ids=prompt_ids, ids=answer_ids, text=text, ended=ended, logprobs=[])
+
+
+def answers_in(
+    tokenizer: Tokenizer, theirs: Tokenizer, rows: Sequence[dict[str, Any]], answers: list[list[Answer]]
+) -> list[list[Answer]]:
+    """Answers sampled in `theirs` as ids of `tokenizer`: as they are if both write a dialogue alike, else encoded anew."""
+    if (tokenizer.hash, tokenizer.template, tokenizer.dialogue) == (theirs.hash, theirs.template, theirs.dialogue):
+        return answers
+    return [
+        [encoded_answer(tokenizer, row["messages"], answer.text, answer.ended) for answer in samples]
+        for row, samples in zip(rows, answers)
     ]
 
 

@@ -6,7 +6,13 @@ A judge knows the ground truth of its data directory. Nothing that trains or lab
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
+
+from ayni.artifacts import read_json
+
+ANSWERS = "answers.jsonl"  # of an evaluation: one answer to each held-out prompt
+VERDICTS = "verdicts.json"  # and what the judge says of it
 
 
 @dataclass(frozen=True)
@@ -27,3 +33,8 @@ class Judge(Protocol):
     def judge(self, row: dict[str, Any], answers: list[str]) -> list[Verdict]:
         """One verdict per answer to the prompt row `row` (`messages`, `prompt_kind`, `task`, `meta`)."""
         ...
+
+
+def read_verdicts(evaluation: Path) -> list[Verdict]:
+    """Verdicts of a finished evaluation, in the order of its answers."""
+    return [Verdict(**verdict) for verdict in read_json(evaluation / VERDICTS)]

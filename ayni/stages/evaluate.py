@@ -14,22 +14,21 @@ from typing import Any, Literal
 import torch
 
 from ayni import telemetry
-from ayni.artifacts import Artifact, build, read_json, write_json
+from ayni.artifacts import Artifact, build, write_json
 from ayni.config import EvaluateSettings
 from ayni.engine.answers import Answer, sample_answers
 from ayni.engine.engine import Engine
 from ayni.engine.score import log_probs_of
-from ayni.evals.judging import Judge, Verdict
+from ayni.evals.judging import ANSWERS, VERDICTS, Judge, Verdict, read_verdicts
 from ayni.evals.metrics import metrics
 from ayni.evals.statistics import mean_interval, missing, share
 from ayni.feedback.schema import STRENGTHS
 from ayni.model.checkpoint import load_model
 from ayni.plugins import plugin
+from ayni.text.prompts import training_prompts
 from ayni.text.sources import read_jsonl, read_prompts, write_jsonl
 from ayni.text.tokenizer import load_tokenizer
 
-ANSWERS = "answers.jsonl"
-VERDICTS = "verdicts.json"
 METRICS = "metrics.json"
 
 
@@ -83,10 +82,6 @@ def run(
     return build(out, "evaluate", stage_settings, inputs, seed, work_in)
 
 
-def read_verdicts(evaluation: Path) -> list[Verdict]:
-    return [Verdict(**verdict) for verdict in read_json(evaluation / VERDICTS)]
-
-
 def best_of_k(settings: EvaluateSettings, data: Path, model: Path, out: Path, *, seed: int) -> Artifact:
     """Writes ceiling.json: share of benign held-out prompts with at least one right answer among K, by ground truth.
 
@@ -128,7 +123,7 @@ def agreement(settings: EvaluateSettings, data: Path, preferences: list[Path], o
     """
 
     def work_in(work: Path) -> None:
-        prompts = {row["id"]: row for row in read_prompts(data / "prompts_train.jsonl")}
+        prompts = {row["id"]: row for row in training_prompts(data, long_dialogues=True)}
         judge: Judge = plugin("judges", settings.judge)(data, **settings.options)
         by_annotator: dict[str, list[bool]] = {}
         by_strength: dict[str, list[bool]] = {name: [] for name in STRENGTHS}

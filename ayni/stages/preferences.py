@@ -1,13 +1,15 @@
 """Stage 4: preferences (paper 3.2.1). Two answers from two different model variants, a choice, a strength.
 
 For every prompt: draw two variants, sample one answer from each, ask one annotator. Fresh answers of the latest models in
-each round keep the reward models on distribution.
+each round keep the reward models on distribution. With a curriculum the prompts get harder, and the dialogues longer, from
+round to round.
 """
 
 from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,9 @@ from ayni.engine.engine import Engine
 from ayni.feedback.schema import STRENGTHS, Annotator, preference_row
 from ayni.model.checkpoint import load_model
 from ayni.plugins import plugin
-from ayni.text.prompts import draw_prompts
-from ayni.text.sources import read_prompts, write_jsonl
+from ayni.text.curriculum import prompts_of_round, turns
+from ayni.text.prompts import draw_prompts, original_id, training_prompts
+from ayni.text.sources import write_jsonl
 from ayni.text.tokenizer import load_tokenizer
 
 
@@ -41,14 +44,24 @@ def run(
     *,
     number: int,
     seed: int,
+    rounds: Sequence[PreferenceSettings] | None = None,
 ) -> Artifact:
-    """Writes train.jsonl and held_out.jsonl (preferences), and summary.json (counts by strength, annotator, safety)."""
+    """Writes train.jsonl and held_out.jsonl (preferences), and summary.json (counts by strength, annotator, safety, and
+    how hard and long the prompts were).
+
+    `number`: which round this is, from 1; `rounds`: the settings of all of them, which a curriculum is laid over (None:
+    this is the last of rounds like it).
+    """
+    rounds = rounds or [settings] * number
     if len({variant.model for variant in variants}) < 2:
         raise ValueError("preferences need two different model variants (paper 3.2.1); give at least two models")
 
     def work_in(work: Path) -> None:
         rng = random.Random(row_seed(seed, f"preferences-{number}"))
-        rows = draw_prompts(read_prompts(data / "prompts_train.jsonl"), settings.pairs, rng)
+        if settings.curriculum == "off":
+            rows = draw_prompts(training_prompts(data), settings.pairs, rng)
+        else:
+            rows = prompts_of_round(training_prompts(data, long_dialogues=True), rounds, number, seed)
         annotators: list[Annotator] = plugin("annotators", settings.annotators)(data, seed=seed, **settings.options)
         pairs = [rng.sample(range(len(variants)), 2) for _ in rows]
         temperatures = [[rng.choice(settings.temperatures) for _ in range(2)] for _ in rows]
@@ -76,17 +89,19 @@ def run(
         held_out = [is_held_out(row["id"], settings.held_out) for row in kept]
         write_jsonl(work / "train.jsonl", (row for row, out_of_training in zip(kept, held_out) if not out_of_training))
         write_jsonl(work / "held_out.jsonl", (row for row, out_of_training in zip(kept, held_out) if out_of_training))
-        write_json(work / "summary.json", _summary(kept, dropped, sum(held_out)))
+        write_json(work / "summary.json", _summary(kept, dropped, sum(held_out), rows))
         telemetry.say(f"{len(kept)} preferences from {len(rows)} prompts ({sum(held_out)} held out)")
 
     inputs: dict[str, Path | None] = {"data": data, **{variant.name: variant.model for variant in variants}}
     stage_settings = {**settings.model_dump(), "round": number, "variants": [variant.name for variant in variants]}
+    if settings.curriculum != "off":
+        stage_settings["rounds"] = [[each.pairs, each.band] for each in rounds]
     return build(out, "preferences", stage_settings, inputs, seed, work_in)
 
 
 def is_held_out(prompt_id: str, held_out: float) -> bool:
     """Decided by the prompt, the same in all rounds: a prompt that is held out once never trains a reward model."""
-    return row_seed(0, f"held out {prompt_id.split('#', maxsplit=1)[0]}") % 10_000 < 10_000 * held_out
+    return row_seed(0, f"held out {original_id(prompt_id)}") % 10_000 < 10_000 * held_out
 
 
 def _answers(
@@ -118,7 +133,10 @@ def _answers(
     return answers
 
 
-def _summary(kept: list[dict[str, Any]], dropped: Counter[str], held_out: int) -> dict[str, Any]:
+def _summary(
+    kept: list[dict[str, Any]], dropped: Counter[str], held_out: int, rows: list[dict[str, Any]]
+) -> dict[str, Any]:
+    graded = [row["meta"]["difficulty"] for row in rows if "difficulty" in row["meta"]]
     return {
         "pairs": len(kept),
         "held_out": held_out,
@@ -127,4 +145,7 @@ def _summary(kept: list[dict[str, Any]], dropped: Counter[str], held_out: int) -
         "safety": dict(Counter(row["safety"] for row in kept if row["safety"])),
         "annotator": dict(sorted(Counter(row["annotator"] for row in kept).items())),
         "prompt_kind": dict(Counter(row["prompt_kind"] for row in kept)),
+        "variants": dict(sorted(Counter(name for row in kept for name in row["variants"]).items())),
+        "turns": {str(n): count for n, count in sorted(Counter(turns(row) for row in rows).items())},
+        "difficulty": round(sum(graded) / len(graded), 4) if graded else None,
     }

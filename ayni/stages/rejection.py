@@ -3,7 +3,8 @@ models at hand becomes the target, and the version's start model is fine-tuned o
 
     y*(x) = argmax_k R_c(y_k | x),   y_1..y_K ~ pi_latest(. | x)
 
-From V4 on, the top samples of all earlier versions join (V3, without them, forgot).
+From V4 on, the top samples of all earlier versions join (V3, without them, forgot). Another model than the latest may
+answer (`sampler`): the paper's smaller models were fine-tuned on the largest one's samples.
 """
 
 from __future__ import annotations
@@ -17,18 +18,21 @@ import torch
 from ayni import telemetry
 from ayni.artifacts import Artifact, build, write_json
 from ayni.config import RejectionSettings
-from ayni.engine.answers import Answer, row_seed, sample_answers
+from ayni.engine.answers import Answer, answers_in, row_seed, sample_answers
 from ayni.engine.engine import Engine
 from ayni.model.checkpoint import load_model, save_model
+from ayni.scoring.best_of import by_k
 from ayni.scoring.reward import Scorers, load_reward_models
-from ayni.text.prompts import draw_prompts
-from ayni.text.sources import read_jsonl, read_prompts, write_jsonl
+from ayni.text.prompts import draw_prompts, training_prompts
+from ayni.text.sources import read_jsonl, write_jsonl
 from ayni.text.tokenizer import load_tokenizer
 from ayni.train.compiling import wanted
 from ayni.train.fitting import fine_tune
 from ayni.train.mesh import barrier, open_mesh
 
 SAMPLES = "samples.jsonl"
+SUMMARY = "summary.json"
+REWARDS = "rewards.json"
 
 
 def run(
@@ -43,22 +47,21 @@ def run(
     version: int,
     seed: int,
 ) -> Artifact:
-    """Samples from `latest`, fine-tunes `start` (or `latest`, by setting); writes a model, samples.jsonl, rewards.json.
+    """Samples from `latest` (or `settings.sampler`), fine-tunes `start` (or `latest`, by setting).
 
-    `prompts`: a file of prompt rows, or a data directory with prompts_train.jsonl. `earlier`: artifacts of this stage
-    from the versions before.
+    Writes a model, samples.jsonl (this version's targets), rewards.json (fig. 7) and summary.json. `prompts`: a file of
+    prompt rows, or a data directory with prompts_train.jsonl. `earlier`: artifacts of this stage from the versions before.
     """
     mesh = open_mesh()
     begin = start if settings.start == "sft" else latest
+    sampler = settings.sampler or latest
     carried = earlier if version >= settings.carry_over_from else []
 
     def work_in(work: Path) -> None:
-        tokenizer = load_tokenizer(latest)
+        tokenizer, tuned_in = load_tokenizer(sampler), load_tokenizer(begin)
         rng = random.Random(row_seed(seed, f"rejection-{version}"))
-        rows = draw_prompts(
-            read_prompts(prompts / "prompts_train.jsonl" if prompts.is_dir() else prompts), settings.prompts, rng
-        )
-        policy = load_model(latest, settings.precision)
+        rows = draw_prompts(training_prompts(prompts, long_dialogues=settings.long_dialogues), settings.prompts, rng)
+        policy = load_model(sampler, settings.precision)
         # Two operations per weight and token, if every answer took all it may.
         operations = (
             2.0 * sum(p.numel() for p in policy.parameters()) * len(rows) * settings.k * settings.max_new_tokens
@@ -74,19 +77,24 @@ def run(
                 seed=row_seed(seed, f"rejection {version}"),
                 bar=bar,
             )
-        models = load_reward_models(scorers)
-        reward_NK = models.of_answers(rows, answers, settings.row_len).gated.view(len(rows), settings.k)
-        best = pick(rows, answers, reward_NK)
-        best += [sample for artifact in carried for sample in read_jsonl(artifact / SAMPLES)]
+        scored = answers_in(load_tokenizer(scorers.helpfulness), tokenizer, rows, answers)
+        reward_NK = load_reward_models(scorers).of_answers(rows, scored, settings.row_len).gated
+        reward_NK = reward_NK.view(len(rows), settings.k)
+        best = pick(rows, answers_in(tuned_in, tokenizer, rows, answers), reward_NK)
+        joining = [sample for artifact in carried for sample in read_jsonl(artifact / SAMPLES)]
         if mesh.is_main:
             write_jsonl(work / SAMPLES, best)
-            write_json(work / "rewards.json", by_k(reward_NK))
+            write_json(work / REWARDS, by_k(reward_NK))
+            counts = {"prompts": len(rows), "targets": len(best), "carried": len(joining)}
+            write_json(work / SUMMARY, {"temperature": settings.temperature, "k": settings.k, **counts})
         telemetry.say(
-            f"  {len(best)} targets; mean reward {reward_NK.mean():.2f} -> best of {settings.k} {reward_NK.max(1).values.mean():.2f}"
+            f"  {len(best)} targets"
+            + (f" and {len(joining)} of earlier versions" if joining else "")
+            + f"; mean reward {reward_NK.mean():.2f} -> best of {settings.k} {reward_NK.max(1).values.mean():.2f}"
         )
 
         policy = load_model(begin)
-        samples = [target(sample, settings.row_len) for sample in best]
+        samples = [target(sample, settings.row_len) for sample in [*best, *joining]]
         whole = fine_tune(
             work,
             "fine-tuning on the best",
@@ -94,23 +102,24 @@ def run(
             samples,
             settings,
             epochs=settings.epochs,
-            pad_id=tokenizer.pad_id or 0,
+            pad_id=tuned_in.pad_id or 0,
             mesh=mesh,
             seed=seed,
         )
         if mesh.is_main:
-            save_model(whole, work, tokenizer)
+            save_model(whole, work, tuned_in)
         barrier(mesh)
 
     inputs: dict[str, Path | None] = {
         "prompts": prompts,
-        "latest": latest,
+        "latest": sampler,
         "start": begin,
         "helpfulness": scorers.helpfulness,
         "safety": scorers.safety,
         **{f"earlier {i}": path for i, path in enumerate(carried, 1)},
     }
-    return build(out, "rejection", {**settings.model_dump(), "version": version}, inputs, seed, work_in)
+    stage_settings = {**settings.model_dump(exclude={"sampler"}), "version": version}  # the sampler is an input
+    return build(out, "rejection", stage_settings, inputs, seed, work_in)
 
 
 def target(sample: dict[str, Any], row_len: int) -> tuple[list[int], list[bool]]:
@@ -140,16 +149,3 @@ def pick(rows: list[dict[str, Any]], answers: list[list[Answer]], reward_NK: tor
     if not best:
         raise ValueError("no sampled answer ended before max_new_tokens: raise it, or lower the temperature")
     return best
-
-
-def by_k(reward_NK: torch.Tensor) -> list[dict[str, float]]:
-    """Figure 7: mean over prompts of the maximum and the median reward among the first k samples."""
-    ks = [k for k in (1, 2, 4, 8, 16, 32, 64, 100) if k <= reward_NK.shape[1]]
-    return [
-        {
-            "k": k,
-            "max": reward_NK[:, :k].max(1).values.mean().item(),
-            "median": reward_NK[:, :k].median(1).values.mean().item(),
-        }
-        for k in ks
-    ]

@@ -1,9 +1,22 @@
-"""Drawing prompts for sampling stages."""
+"""Prompts for sampling stages: where they lie, and drawing from them."""
 
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
+
+from ayni.text.sources import read_prompts
+
+LONG = "prompts_long.jsonl"  # beside prompts_train.jsonl: dialogues of many turns, where the data has some
+
+
+def training_prompts(prompts: Path, *, long_dialogues: bool = False) -> list[dict[str, Any]]:
+    """The rows of a file, or of a data directory's prompts_train.jsonl; with `long_dialogues` its prompts_long.jsonl too."""
+    if not prompts.is_dir():
+        return read_prompts(prompts)
+    rows = read_prompts(prompts / "prompts_train.jsonl")
+    return rows + read_prompts(prompts / LONG) if long_dialogues and (prompts / LONG).is_file() else rows
 
 
 def draw_prompts(rows: list[dict[str, Any]], count: int, rng: random.Random) -> list[dict[str, Any]]:
@@ -14,3 +27,8 @@ def draw_prompts(rows: list[dict[str, Any]], count: int, rng: random.Random) -> 
         again = [row if turn == 0 else {**row, "id": f"{row['id']}#{turn}"} for row in rows]
         drawn += rng.sample(again, min(len(again), count - len(drawn)))
     return drawn
+
+
+def original_id(prompt_id: str) -> str:
+    """The id of a prompt that was drawn more than once."""
+    return prompt_id.split("#", maxsplit=1)[0]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ayni.world import corpus, demonstrations, knowledge, probes, prompts
+from ayni.world import corpus, curriculum, demonstrations, knowledge, probes, prompts
 from ayni.world.knowledge import World, wording
 from ayni.world.prompts import Field, Row
 
@@ -49,6 +49,7 @@ class Size:
     exposures: int  # tellings of a fact in the encyclopaedia: the difficulty
     sft_rows: int
     train_prompts: int
+    long_prompts: int  # dialogues of three to five turns, for the later rounds of an annotation curriculum
     dev_prompts: int
     probe_rows: int
     skill_chats: int
@@ -56,8 +57,8 @@ class Size:
 
 
 SCALES = {
-    "full": Size(140, 40, 6, 56, 4000, 3000, 200, 600, 3600, 1.0),
-    "small": Size(12, 4, 3, 12, 200, 160, 20, 40, 60, 0.05),
+    "full": Size(140, 40, 6, 56, 4000, 3000, 1000, 200, 600, 3600, 1.0),
+    "small": Size(12, 4, 3, 12, 200, 160, 30, 20, 40, 60, 0.05),
 }
 
 
@@ -81,6 +82,10 @@ def write(out: Path, seed: int, scale: str = "full", **options: Any) -> None:
     splits["prompts_train"] = _mixture(
         random.Random(f"train {seed}"), training, prompts.SHARES, size.train_prompts, forbidden, used
     )
+    # Drawn after, with a generator of its own: the rows before are the same whether there are long ones or not.
+    splits["prompts_long"] = curriculum.long_dialogues(
+        random.Random(f"long {seed}"), training, size.long_prompts, forbidden
+    )
     answers = [demonstrations.demonstrate(rng, world, row) for row in sft]
     splits["sft"] = [
         demonstrations.chat(row, planted, faults) for row, (planted, _, faults) in zip(sft, answers, strict=True)
@@ -93,6 +98,8 @@ def write(out: Path, seed: int, scale: str = "full", **options: Any) -> None:
     for name, split in splits.items():
         for i, row in enumerate(split):
             row["id"] = f"{name}-{row['task']}-{i}"
+    for row in [*splits["prompts_train"], *splits["prompts_long"]]:
+        row["meta"]["difficulty"] = curriculum.difficulty(row)
     _save(Path(out), world, splits, text)
     about = {
         "seed": seed,
@@ -217,7 +224,8 @@ def overlaps(world: World, splits: dict[str, list[Row]], text: corpus.Corpus, ch
     """Counts that must all be zero. A key is (entity, attribute, phrasing); a text is the last thing the user says."""
     evaluated, developed = _keys(splits["prompts_eval"]), _keys(splits["prompts_dev"])
     probed = _keys(splits["probes"])
-    tuned = [*splits["sft"], *splits["prompts_train"]]
+    prompted = [*splits["prompts_train"], *splits["prompts_long"]]
+    tuned = [*splits["sft"], *prompted]
     tuned_and_watched = [*tuned, *splits["prompts_dev"], *splits["probes"]]
     heldout_people = {person.name for person in world.people if person.heldout}
     dialogues = {
@@ -232,7 +240,7 @@ def overlaps(world: World, splits: dict[str, list[Row]], text: corpus.Corpus, ch
     everything = "\n".join(_whole(row) for row in tuned_and_watched)
     return {
         "eval_and_sft_keys": len(evaluated & _keys(splits["sft"])),
-        "eval_and_train_prompts_keys": len(evaluated & _keys(splits["prompts_train"])),
+        "eval_and_train_prompts_keys": len(evaluated & _keys(prompted)),
         "eval_and_dev_keys": len(evaluated & developed),
         "eval_and_probes_keys": len(evaluated & probed),
         "eval_and_corpus_keys": len(evaluated & _keys(chats)),
@@ -240,7 +248,7 @@ def overlaps(world: World, splits: dict[str, list[Row]], text: corpus.Corpus, ch
         "probes_and_train_keys": len(probed & _keys(tuned)),
         "sft_and_train_prompts_fact_keys": len(
             _keys(row for row in splits["sft"] if row["task"] == "fact")
-            & _keys(row for row in splits["prompts_train"] if row["task"] == "fact")
+            & _keys(row for row in prompted if row["task"] == "fact")
         ),
         "eval_and_tuning_texts": len(asked & {_whole(row) for row in tuned_and_watched}),
         "eval_and_corpus_questions": len(asked_alone & dialogues),

@@ -60,7 +60,15 @@ def draw(task: str, rng: random.Random, area: Field) -> Row:
     return {"id": "", "messages": messages, "prompt_kind": kind, "task": task, "meta": meta}
 
 
-def take(task: str, rng: random.Random, area: Field, count: int, forbidden: set[str], used: set[str]) -> list[Row]:
+def take(
+    task: str,
+    rng: random.Random,
+    area: Field,
+    count: int,
+    forbidden: set[str],
+    used: set[str],
+    draw: Callable[[str, random.Random, Field], Row] = draw,
+) -> list[Row]:
     """`count` rows none of whose keys is forbidden; keys in `used` are avoided while the pool lasts. Updates `used`."""
     rows: list[Row] = []
     while len(rows) < count:

@@ -84,10 +84,11 @@ def test_trap_21_no_evaluation_prompt_paraphrase_or_filler_reaches_training(full
         assert len(proof) == 15
         assert not any(proof.values()), proof
         evaluated = {key for row in written.rows("prompts_eval") for key in row["meta"]["keys"]}
-        for name in ("sft", "sft_clean", "prompts_train", "prompts_dev", "probes"):
+        for name in ("sft", "sft_clean", "prompts_train", "prompts_long", "prompts_dev", "probes"):
             assert not evaluated & {key for row in written.rows(name) for key in row["meta"]["keys"]}
         tuning = "".join(
-            (written.path / f"{name}.jsonl").read_text() for name in ("sft", "prompts_train", "prompts_dev", "probes")
+            (written.path / f"{name}.jsonl").read_text()
+            for name in ("sft", "prompts_train", "prompts_long", "prompts_dev", "probes")
         )
         assert not [p.name for p in written.world.people if p.heldout and p.name in tuning]
         assert not [s for s in ("My grandmother used to", "put out the stars", "drown the", "Once the") if s in tuning]
