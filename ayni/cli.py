@@ -225,15 +225,31 @@ def sft(
 
 
 @app.command(
-    epilog="Example: ayni reward --model models/sft --data preferences.jsonl --kind helpfulness --out models/reward"
+    epilog="Examples: ayni reward --model models/sft --data preferences.jsonl --kind helpfulness --out models/reward | "
+    "ayni reward --model models/sft --data hh.jsonl.gz --kind safety --open open.jsonl --out models/safety | "
+    "ayni reward --model models/sft --data open.jsonl --kind guard --out models/guard"
 )
 def reward(
     model: ModelDir,
     data: Annotated[
-        list[Path], typer.Option("--data", help="Preferences: TRL's conversational form or HH-RLHF text; repeatable.")
+        list[Path],
+        typer.Option(
+            "--data",
+            help="Preferences: TRL's conversational form, HH-RLHF text or AlpacaEval judgements; a tenth is held out; repeatable.",
+        ),
     ],
     out: Out,
-    kind: Annotated[Literal["helpfulness", "safety"], typer.Option(help="Which of the two models.")] = "helpfulness",
+    kind: Annotated[
+        Literal["helpfulness", "safety", "guard"],
+        typer.Option(help="Which model; guard: on open preferences alone, kept out of tuning."),
+    ] = "helpfulness",
+    open_: Annotated[
+        list[Path] | None,
+        typer.Option("--open", help="Open preferences, for the mix (a tenth is held out too); repeatable."),
+    ] = None,
+    ratings: Annotated[
+        Path | None, typer.Option(help="Grades of single answers, to set scores against: messages, answer, ratings.")
+    ] = None,
     margin: Annotated[str | None, typer.Option(help="none, small or large (Table 28).")] = None,
     lr: Lr = None,
     seed: Seed = 0,
@@ -244,7 +260,10 @@ def reward(
     from ayni.stages import reward as stage
 
     settings = _settings(RewardSettings, {"margin": margin}, lr, set_)
-    stage.run(settings, kind, model, data, out, seed=seed, device=device)
+    stage.run(settings, kind, model, data, out, seed=seed, open_preferences=open_ or [], ratings=ratings, device=device)
+    if kind == "guard":
+        _done(out, f"ayni eval --model {out} --data preferences.jsonl", f"ayni serve {model} --reward {out}")
+        return
     models = f"--helpfulness {out} --safety DIR" if kind == "helpfulness" else f"--helpfulness DIR --safety {out}"
     _done(out, f"ayni rejection --model {model} {models} --data prompts.jsonl --out models/v1")
 

@@ -218,19 +218,25 @@ class PreferenceSettings(Settings):
 class RewardSettings(FitSettings):
     """Paper 3.2.2: one epoch, margin by strength, safety auxiliary loss, 512 pairs a batch there.
 
-    `exchange`: helpfulness model: all own helpfulness pairs plus, at most, this many times as many of the rest (equal
-    parts: 1.0); safety model: all safety pairs plus this share of helpfulness pairs (90/10: 0.1).
+    `mix` paper: the helpfulness model has all own helpfulness pairs plus, at most, `helpfulness_exchange` times as many of
+    the rest (equal parts: 1.0), own safety and open; the safety model has own and open safety pairs, with
+    `safety_exchange` of the whole helpful ones (90/10: 0.1). own: its own pairs alone. both: all pairs alike, for one model
+    instead of two. The guard sees open pairs alone, whatever the mix.
     """
 
     epochs: Count = 1
     batch_pairs: Count = 64
     margin: Literal["none", "small", "large"] = "small"
-    safety_weight: float = 0.5  # of the auxiliary loss; paper silent
+    safety_weight: Annotated[float, Field(ge=0)] = 0.5  # of the auxiliary loss, 0: off; paper silent
     likelihood: bool = (
         False  # helpfulness only: add the chat model's mean log-probability; paper silent, see scoring/reward.py
     )
+    mix: Literal["paper", "own", "both"] = "paper"
+    open: bool = False  # train on the data's open preferences too, as the mix has it
+    pairs: Count | None = None  # at most so many own pairs, drawn at random; None: all
     helpfulness_exchange: Annotated[float, Field(ge=0)] = 1.0
     safety_exchange: Share = 0.1
+    warmup_share: Share = 0.0  # the paper's 0.03: this share of the steps, at least 5; 0: the optimizer's warmup_steps
     gate_precision: Share = 0.89  # of "unsafe" at the gate's threshold, on held-out pairs; the paper's figure
 
 
@@ -372,6 +378,7 @@ class Recipe(Settings):
     pretrain: PretrainSettings | None = None
     sft: SFTSettings = SFTSettings()
     clean_control: bool = False  # also SFT on demonstrations already cleaned of faults, if the data has them
+    guard: RewardSettings | None = None  # a reward model on open preferences alone, against drift (paper 3.4.1)
     versions: list[VersionSettings] = []
     evaluate: EvaluateSettings = EvaluateSettings()
 

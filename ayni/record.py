@@ -70,6 +70,7 @@ class Run:
     models: dict[str, Path] = field(default_factory=dict)  # checkpoint name -> model directory
     reward_models: list[tuple[str, Path]] = field(default_factory=list)
     preferences: list[Path] = field(default_factory=list)
+    guard: Path | None = None  # the reward model that nothing is tuned against
     versions: list[Version] = field(default_factory=list)
 
     @property

@@ -57,6 +57,7 @@ def _run(run: Run) -> Path:
     data = run.step("Data", "data", data_stage.run, recipe.data, seed=run.seed)
     base = from_checkpoint(run) if recipe.fetch else from_raw_text(run, data)
     variants = fine_tune(run, data, base)
+    train_guard(run, data)
     versions(run, data, variants)
     evaluate_all(run, data)
     page = report.build(directory)
@@ -106,6 +107,16 @@ def fine_tune(run: Run, data: Path, base: Path) -> list[Variant]:
     shorter = recipe.sft.model_copy(update={"epochs": 1})
     early = run.step("SFT, a second variant", "sft_early", sft.run, shorter, base, chats, seed=seed + 1)
     return [Variant("sft", model), Variant("sft_early", early)]
+
+
+def train_guard(run: Run, data: Path) -> None:
+    """A reward model on a general open set, trained once: a guard against drift (paper 3.4.1)."""
+    if run.recipe.guard is None:
+        return
+    title, name = "Guard reward model", "reward_guard"
+    settings, model = run.recipe.guard, run.models["sft"]
+    run.guard = run.step(title, name, reward.run, settings, "guard", model, [], data=data, seed=run.seed)
+    run.reward_models.append(("guard", run.guard))
 
 
 def versions(run: Run, data: Path, variants: list[Variant]) -> None:

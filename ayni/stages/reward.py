@@ -1,20 +1,22 @@
 """Stage: a reward model (paper 3.2.2). A chat checkpoint with a scalar head, on all preferences so far, one epoch.
 
-    loss = -log sigmoid(r(x, y_c) - r(x, y_r) - m(strength))                      both models
+    loss = -log sigmoid(r(x, y_c) - r(x, y_r) - m(strength))                      every model
            + w [ -log sigmoid(+-r) for each answer whose safety label is known ]  the safety model
 
     r(x, y) = w . h(x, y)  [ + c / |y| log pi_chat(y | x)   the helpfulness model with `likelihood`; c is fitted first ]
 
-Afterwards: accuracy by strength on held-out pairs, by kind of error on probes, and for the safety model the gate's
-threshold, chosen on held-out safety pairs, with its precision and recall (0.15 means nothing for an uncalibrated model).
+Three kinds: helpfulness, safety, and the guard, trained on open preferences alone and kept out of tuning (3.4.1). Which
+rows each sees is `feedback/mix.py`; what is measured afterwards on held-out pairs, `evals/reward_models.py`.
 """
 
 from __future__ import annotations
 
+import math
 import random
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from scipy.optimize import minimize_scalar
@@ -23,37 +25,25 @@ from torch import Tensor, nn
 from ayni import telemetry
 from ayni.artifacts import Artifact, build, write_json
 from ayni.config import RewardSettings
-from ayni.evals.statistics import share
-from ayni.feedback.schema import STRENGTHS
+from ayni.evals.reward_models import Scoring, measure
+from ayni.feedback.mix import Kind, gather, is_open, mix, read_open, split_open
+from ayni.feedback.pairs import Pair, encode_pairs
 from ayni.model.checkpoint import is_scalar, load_model, load_scalar, save_model
 from ayni.model.heads import ScalarHead
 from ayni.model.transformer import Transformer
 from ayni.scoring.reward import COEFFICIENT, GATE, LIKELIHOOD, RewardModel, mean_log_prob
-from ayni.text.dialogue import encode_chat, encode_prompt
-from ayni.text.sources import read_preferences
+from ayni.text.sources import read_ratings
 from ayni.text.tokenizer import Tokenizer, load_tokenizer
-from ayni.train.batches import Shuffled, pack, truncate_pairs
+from ayni.train.batches import Shuffled, pack
 from ayni.train.fitting import fit_in
 from ayni.train.losses import margin, preference_loss, safety_loss
 from ayni.train.mesh import barrier, gathered, open_mesh
 
 ACCURACY = "accuracy.json"
-Kind = Literal["helpfulness", "safety"]
-DOMAIN = {"helpfulness": "helpful", "safety": "safety"}  # the prompt_kind of a model's own preferences
-SAFE = {"chosen_only": (True, False), "both": (True, True), "neither": (False, False)}
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Prompt + answer token sequences; `answer_tokens` of each stand at its end."""
-
-    chosen: list[int]
-    rejected: list[int]
-    answer_tokens: tuple[int, int]
-    strength: int
-    safe: tuple[bool, bool] | None  # (chosen, rejected), where an annotator said so
-    offset: float = 0.0  # what the likelihood term adds to r_chosen - r_rejected
+OPEN_PREFERENCES = "preferences_open.jsonl"  # of a data directory
+RATINGS = "ratings.jsonl"
+PROBES = "probes.jsonl"
+MIN_WARMUP = 5  # steps, the paper's
 
 
 def run(
@@ -65,21 +55,39 @@ def run(
     *,
     seed: int,
     data: Path | None = None,
+    open_preferences: Sequence[Path] = (),
+    ratings: Path | None = None,
     device: str = "cpu",
 ) -> Artifact:
     """Writes a `LlamaForSequenceClassification` directory, accuracy.json and, for the safety model, gate.json.
 
     `preferences`: artifacts of the preference stage, or files of preferences (a tenth is then held out).
+    `open_preferences`: files of open ones. `data`: a data directory, whose own open preferences are trained on by the guard
+    and where `settings.open` says so, and tested on by every model; its probes and ratings are tested on. `ratings`: another
+    file of them. Raises ValueError where no pair is left to train on.
     """
     mesh = open_mesh(device)
+    of_data = data / OPEN_PREFERENCES if data is not None and (data / OPEN_PREFERENCES).is_file() else None
+    trained_on = [*open_preferences]
+    if settings.open or (kind == "guard" and not preferences and not trained_on):
+        if of_data is None:
+            raise ValueError(
+                f"{data or 'no data directory'}: there is no {OPEN_PREFERENCES} to train on; name files of open preferences, or set open: false"
+            )
+        trained_on.append(of_data)
 
     def work_in(work: Path) -> None:
         tokenizer = load_tokenizer(model)
         rng = random.Random(seed)
-        train_rows, held_out_rows = _gather(preferences, kind, rng)
-        pairs, dropped = encode_pairs(tokenizer, mix(train_rows, kind, settings, rng), settings.row_len)
+        train_rows, held_out_rows = gather(preferences, trained_on, kind, rng)
+        if of_data is not None and of_data not in trained_on:
+            held_out_rows = held_out_rows + split_open(read_open(of_data))[1]
+        graded = ratings or (data / RATINGS if data is not None and (data / RATINGS).is_file() else None)
+        rated = read_ratings(graded) if graded is not None else []
+        mixed = mix(train_rows, kind, settings, rng)
+        pairs, dropped = encode_pairs(tokenizer, mixed, settings.row_len)
         telemetry.say(
-            f"  {len(pairs)} pairs"
+            f"  {len(pairs)} pairs, {_parts(mixed)}"
             + (f"; {dropped} dropped: equal after cutting to {settings.row_len} tokens" if dropped else "")
         )
         scorer = load_scalar(model) if is_scalar(model) else ScalarHead.from_language_model(load_model(model))
@@ -95,7 +103,7 @@ def run(
             strength_B = torch.tensor([pair.strength for pair in batch], device=mesh.device)
             offset_B = torch.tensor([pair.offset for pair in batch], device=mesh.device)
             loss = preference_loss(r_chosen_B + offset_B, r_rejected_B, margin(strength_B, settings.margin)).sum()
-            if kind == "safety":
+            if kind == "safety" and settings.safety_weight > 0:
                 loss = loss + settings.safety_weight * _safety_term(batch, r_chosen_B, r_rejected_B)
             tokens = sum(len(pair.chosen) + len(pair.rejected) for pair in batch)
             return loss, len(batch), {"accuracy": (r_chosen_B + offset_B > r_rejected_B).sum(), "tokens": tokens}
@@ -106,7 +114,7 @@ def run(
             scorer,
             batches,
             loss_of_pairs,
-            settings,
+            _warmed_up(settings, len(batches)),
             steps=len(batches),
             tokens=settings.epochs * sum(len(pair.chosen) + len(pair.rejected) for pair in pairs),
             mesh=mesh,
@@ -116,8 +124,16 @@ def run(
         whole = gathered(scorer, mesh, lambda: ScalarHead(scorer.settings))
         if mesh.is_main:
             _save(work, whole, tokenizer, chat_model, c)
-            probes = data / "probes.jsonl" if data is not None else None
-            report = measure(RewardModel(whole, chat_model, c), tokenizer, held_out_rows, probes, kind, settings)
+            scoring = Scoring(RewardModel(whole, chat_model, c), tokenizer, settings.row_len)
+            report = measure(
+                scoring,
+                kind,
+                held_out_rows,
+                train=mixed,
+                probes=data / PROBES if data is not None else None,
+                ratings=rated,
+                gate_precision=settings.gate_precision,
+            )
             if kind == "safety":
                 write_json(work / GATE, report["gate"])
             write_json(work / ACCURACY, report)
@@ -125,33 +141,24 @@ def run(
         barrier(mesh)
 
     inputs = {"model": model, "data": data, **{f"preferences {i}": path for i, path in enumerate(preferences, 1)}}
+    inputs |= {f"open preferences {i}": path for i, path in enumerate(open_preferences, 1)}
+    if ratings is not None:
+        inputs["ratings"] = ratings
     return build(out, f"reward-{kind}", settings.model_dump(), inputs, seed, work_in)
 
 
-def mix(rows: list[Row], kind: Kind, settings: RewardSettings, rng: random.Random) -> list[Row]:
-    """The paper's data mix: helpfulness with equal parts of the rest; safety with a tenth of helpfulness (90/10)."""
-    own = [row for row in rows if row["prompt_kind"] == DOMAIN[kind]]
-    other = [row for row in rows if row["prompt_kind"] != DOMAIN[kind]]
-    tenth = settings.safety_exchange / (1 - settings.safety_exchange)
-    wanted = (settings.helpfulness_exchange if kind == "helpfulness" else tenth) * len(own)
-    return own + rng.sample(other, min(len(other), round(wanted)))
+def _parts(rows: list[dict[str, Any]]) -> str:
+    """How many of the training rows come from where."""
+    names = [("open " if is_open(row) else "own ") + row["prompt_kind"] for row in rows]
+    return ", ".join(f"{names.count(name)} {name}" for name in sorted(set(names)))
 
 
-def encode_pairs(tokenizer: Tokenizer, rows: list[Row], row_len: int) -> tuple[list[Pair], int]:
-    """Token pairs, and how many rows were dropped since both answers are equal after truncation (TRAPS 12)."""
-    encoded = [[_encode(tokenizer, row, side) for side in ("chosen", "rejected")] for row in rows]
-    cut, kept = truncate_pairs([(prompt + y_c, also + y_r) for (prompt, y_c), (also, y_r) in encoded], row_len)
-    pairs = [
-        Pair(
-            list(chosen),
-            list(rejected),
-            (min(len(encoded[i][0][1]), row_len - 1), min(len(encoded[i][1][1]), row_len - 1)),
-            int(rows[i].get("strength") or 0),
-            SAFE.get(rows[i].get("safety") or ""),
-        )
-        for (chosen, rejected), i in zip(cut, kept)
-    ]
-    return pairs, len(rows) - len(pairs)
+def _warmed_up(settings: RewardSettings, steps: int) -> RewardSettings:
+    """`warmup_share` of the steps, at least 5, where it is set; else the optimizer's own warm-up."""
+    if settings.warmup_share == 0:
+        return settings
+    warmup = max(MIN_WARMUP, math.ceil(settings.warmup_share * steps))
+    return settings.model_copy(update={"optimizer": settings.optimizer.model_copy(update={"warmup_steps": warmup})})
 
 
 def with_likelihood(chat_model: Transformer, pairs: list[Pair], settings: RewardSettings) -> tuple[list[Pair], float]:
@@ -209,130 +216,38 @@ def _save(work: Path, head: ScalarHead, tokenizer: Tokenizer, chat_model: Transf
         write_json(work / COEFFICIENT, {"coefficient": c})
 
 
-def _gather(preferences: list[Path], kind: Kind, rng: random.Random) -> tuple[list[Row], list[Row]]:
-    """(training rows, held-out rows) of all rounds. Files of preferences that never name this model's domain are all its own."""
-    train: list[Row] = []
-    held_out: list[Row] = []
-    for path in preferences:
-        if (path / "train.jsonl").is_file():
-            train += read_preferences(path / "train.jsonl")
-            held_out += read_preferences(path / "held_out.jsonl")
-            continue
-        rows = read_preferences(path)
-        if not any(row["prompt_kind"] == DOMAIN[kind] for row in rows):
-            rows = [{**row, "prompt_kind": DOMAIN[kind]} for row in rows]
-            telemetry.say(f"  {path}: no row says prompt_kind {DOMAIN[kind]!r}, so all are taken as such")
-        rng.shuffle(rows)
-        tenth = max(1, len(rows) // 10)
-        train, held_out = train + rows[tenth:], held_out + rows[:tenth]
-    if not any(row["prompt_kind"] == DOMAIN[kind] for row in train):
-        where = ", ".join(map(str, preferences))
-        raise ValueError(
-            f"{where}: no preference with prompt_kind {DOMAIN[kind]!r} left to train the {kind} model on (a tenth is held out); give more"
-        )
-    return train, held_out
-
-
-def measure(
-    model: RewardModel,
-    tokenizer: Tokenizer,
-    held_out: list[Row],
-    probes: Path | None,
-    kind: Kind,
-    settings: RewardSettings,
-) -> dict[str, Any]:
-    """Share of pairs ranked as the annotator did: by domain and strength (Tables 7-8), and by kind of error; the gate."""
-    by_domain: dict[str, list[bool]] = {}
-    by_strength: dict[int, list[bool]] = {}
-    for row, right in zip(held_out, ranked_right(model, tokenizer, held_out, settings)):
-        by_domain.setdefault(row["prompt_kind"], []).append(right)
-        if row["prompt_kind"] == DOMAIN[kind] and row.get("strength") is not None:
-            by_strength.setdefault(int(row["strength"]), []).append(right)
-    report: dict[str, Any] = {
-        "accuracy_by_domain": [{"domain": name, **share(hits)} for name, hits in sorted(by_domain.items())],
-        "accuracy_by_strength": [
-            {"strength": STRENGTHS[level], **share(by_strength.get(level, []))} for level in reversed(range(4))
-        ],
-        "accuracy_by_kind": [],
-    }
-    if probes is not None and probes.is_file():
-        rows = [row for row in read_preferences(probes) if row["prompt_kind"] == DOMAIN[kind]]
-        by_kind: dict[str, list[bool]] = {}
-        for row, right in zip(rows, ranked_right(model, tokenizer, rows, settings)):
-            by_kind.setdefault(row["kind"], []).append(right)
-        report["accuracy_by_kind"] = [{"kind": name, **share(hits)} for name, hits in sorted(by_kind.items())]
-    if kind == "safety":
-        report["gate"] = choose_gate(model, tokenizer, held_out, settings)
-    return report
-
-
-def _encode(tokenizer: Tokenizer, row: Row, side: str) -> tuple[list[int], list[int]]:
-    """(prompt ids, answer ids), the end token included."""
-    prompt = encode_prompt(tokenizer, row["prompt"])
-    return prompt, encode_chat(tokenizer, row["prompt"] + row[side])[0][len(prompt) :]
-
-
-def ranked_right(model: RewardModel, tokenizer: Tokenizer, rows: list[Row], settings: RewardSettings) -> list[bool]:
-    if not rows:
-        return []
-    r_chosen_N, r_rejected_N = (
-        _scores(model, tokenizer, [(row, side) for row in rows], settings) for side in ("chosen", "rejected")
-    )
-    return (r_chosen_N > r_rejected_N).tolist()
-
-
-def _scores(model: RewardModel, tokenizer: Tokenizer, asked: list[tuple[Row, str]], settings: RewardSettings) -> Tensor:
-    encoded = [_encode(tokenizer, row, side) for row, side in asked]
-    return model.score([prompt for prompt, _ in encoded], [answer for _, answer in encoded], settings.row_len)
-
-
-def choose_gate(
-    model: RewardModel, tokenizer: Tokenizer, held_out: list[Row], settings: RewardSettings
-) -> dict[str, Any]:
-    """The threshold (a probability) below which an answer counts as unsafe: the highest recall at the wanted precision.
-
-    The paper's 0.15 gave precision 0.89, recall 0.55 on its safety test set. Where no threshold reaches the precision,
-    the one with the best F1 is taken, and the figures say so.
-    """
-    asked, unsafe = [], []
-    for row in held_out:
-        for side, is_safe in zip(("chosen", "rejected"), SAFE.get(row.get("safety") or "", ())):
-            asked.append((row, side))
-            unsafe.append(not is_safe)
-    if not any(unsafe) or all(unsafe):
-        note = "held-out pairs hold one class only: the paper's threshold stands"
-        return {"threshold": 0.15, "precision": None, "recall": None, "n": len(unsafe), "note": note}
-    return best_threshold(
-        torch.sigmoid(_scores(model, tokenizer, asked, settings)).tolist(), unsafe, settings.gate_precision
-    )
-
-
-def best_threshold(probabilities: list[float], unsafe: list[bool], precision_wanted: float) -> dict[str, Any]:
-    """Sweeps every cut between two neighbouring probabilities of being safe; "unsafe" is what lies below the cut."""
-    ordered = sorted(zip(probabilities, unsafe))
-    total = sum(unsafe)
-    candidates = []
-    hits = 0
-    for i, (probability, is_unsafe) in enumerate(ordered):
-        hits += is_unsafe
-        following = ordered[i + 1][0] if i + 1 < len(ordered) else max(1.0, probability + 1e-6)
-        if following > probability:
-            precision, recall = hits / (i + 1), hits / total
-            f1 = 2 * precision * recall / (precision + recall) if hits else 0.0
-            candidates.append(
-                {"threshold": (probability + following) / 2, "precision": precision, "recall": recall, "f1": f1}
-            )
-    precise = [cut for cut in candidates if cut["precision"] >= precision_wanted and cut["recall"] > 0]
-    best = max(precise, key=lambda cut: cut["recall"]) if precise else max(candidates, key=lambda cut: cut["f1"])
-    return {**best, "n": len(ordered), "precision_wanted": precision_wanted}
-
-
 def _show(kind: Kind, report: dict[str, Any]) -> None:
-    rows = [[row["strength"], row["value"], row["n"]] for row in report["accuracy_by_strength"]]
-    telemetry.table([f"{kind} model: held-out pairs", "accuracy", "pairs"], rows)
+    beside = report["baselines"]
+    rows = [
+        [
+            row["strength"],
+            row["value"],
+            *(figure["value"] for name, figure in base.items() if name != "strength"),
+            row["n"],
+        ]
+        for row, base in zip(report["accuracy_by_strength"], beside["by_strength"])
+        if row["n"]
+    ]
+    rows.append(
+        [
+            "all",
+            report["accuracy"]["value"],
+            *(figure["value"] for figure in beside["all"].values()),
+            report["accuracy"]["n"],
+        ]
+    )
+    telemetry.table(
+        [f"{kind} model: held-out pairs", "accuracy", *(f"by {name}" for name in beside["all"]), "pairs"], rows
+    )
+    if len(report["accuracy_by_set"]) > 1:
+        rows = [[row["set"], row["value"], row["n"]] for row in report["accuracy_by_set"]]
+        telemetry.table(["test set", "accuracy", "pairs"], rows)
     if report["accuracy_by_kind"]:
         rows = [[row["kind"], row["value"], row["n"]] for row in report["accuracy_by_kind"]]
         telemetry.table(["kind of error (probes)", "accuracy", "pairs"], rows)
+    telemetry.say(
+        f"  expected calibration error {telemetry.short(report['calibration']['ece'])} on {report['calibration']['n']} pairs"
+    )
     if kind == "safety":
         gate = report["gate"]
         telemetry.say(

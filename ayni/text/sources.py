@@ -1,4 +1,4 @@
-"""Reading the user's files: raw text, chats, preferences, prompts; JSON lines (also .gz), Parquet, plain text, folders of them.
+"""Reading the user's files: raw text, chats, preferences, ratings, prompts; JSON lines (also .gz), Parquet, plain text, folders of them.
 
 Every mistake is one ValueError that names the file, the line, what was expected and what to do.
 """
@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from ayni import telemetry
 from ayni.text.dialogue import Message, check_messages
+from ayni.text.judgements import from_judgement, is_judgement
 
 Row = dict[str, Any]
 TEXT_SUFFIXES = (".txt", ".jsonl", ".jsonl.gz", ".parquet")
 ROW_SUFFIXES = TEXT_SUFFIXES[1:]
 LONG_DOCUMENT = 1_000_000  # characters: a longer .txt is cut at the next blank line, so that memory stays small
 PROMPT_KINDS = ("helpful", "safety")
+STRENGTH_LEVELS = (None, 0, 1, 2, 3)
 SAFETY_LABELS = (None, "chosen_only", "both", "neither")
 
 
@@ -104,11 +108,20 @@ def read_preferences(path: Path) -> list[Row]:
     """Preferences as TRL's conversational form plus Ayni's keys, whatever they came as.
 
     Taken: TRL's `prompt`, `chosen`, `rejected` as messages; the same with the prompt at the head of both answers; plain
-    strings; HH-RLHF's transcripts ("\\n\\nHuman: ... \\n\\nAssistant: ..."). Where nothing is said: strength 0 (which has
-    margin 0 in every variant), prompt_kind helpful, safety None, source the file's name, round 0, annotator "unknown".
+    strings; HH-RLHF's transcripts ("\\n\\nHuman: ... \\n\\nAssistant: ..."); AlpacaEval's judgements (see `judgements.py`),
+    whose undecided rows are left out. Where nothing is said: strength None (no margin, and no row in a table by strength),
+    prompt_kind helpful, safety None, source the file's name, round 0, annotator "unknown".
     """
     out = []
-    for where, row in _rows(path):
+    undecided = 0
+    for where, given in _rows(path):
+        row = given
+        if is_judgement(given):
+            judged = from_judgement(given, where)
+            if judged is None:
+                undecided += 1
+                continue
+            row = judged
         if "chosen" not in row or "rejected" not in row:
             raise ValueError(f"{where}: expected the keys chosen and rejected, found {_keys(row)}")
         prompt, chosen, rejected = _pair(row, where)
@@ -117,13 +130,37 @@ def read_preferences(path: Path) -> list[Row]:
         check_messages(prompt, f"{where}, prompt", last="user")
         if [m["content"].strip() for m in chosen] == [m["content"].strip() for m in rejected]:
             raise ValueError(f"{where}: chosen and rejected are the same answer; a preference needs two, drop the row")
-        _one_of(row, "strength", (0, 1, 2, 3), where)
+        _one_of(row, "strength", STRENGTH_LEVELS, where)
         _one_of(row, "prompt_kind", PROMPT_KINDS, where)
         _one_of(row, "safety", SAFETY_LABELS, where)
-        defaults = {"strength": 0, "prompt_kind": "helpful", "safety": None, "source": Path(path).name.split(".")[0],
+        defaults = {"strength": None, "prompt_kind": "helpful", "safety": None, "source": Path(path).name.split(".")[0],
                     "round": 0, "annotator": "unknown"}  # fmt: skip
         out.append({**defaults, **row, "prompt": prompt, "chosen": chosen, "rejected": rejected})
+    if undecided:
+        telemetry.say(f"  {path}: {undecided} rows left out: both answers equal, or no preference between them")
     return _not_empty(out, path, "preferences")
+
+
+def read_ratings(path: Path) -> list[Row]:
+    """Grades of single answers: `messages` ending with the user (or `prompt`), `answer`, `ratings` {rater: number}, `prompt_kind`."""
+    out = []
+    for where, row in _rows(path):
+        if ("messages" not in row and "prompt" not in row) or "answer" not in row or "ratings" not in row:
+            raise ValueError(f"{where}: expected the keys messages (or prompt), answer and ratings, found {_keys(row)}")
+        messages = row["messages"] if "messages" in row else _side(row, "prompt", "user", where)
+        check_messages(messages, where, last="user")
+        if not isinstance(row["answer"], str):
+            raise ValueError(f"{where}: answer must be text, found {str(row['answer'])[:60]!r}")
+        given = row["ratings"]
+        if not isinstance(given, dict) or not given or not all(map(_is_number, given.values())):
+            raise ValueError(f'{where}: ratings must be like {{"Ann": 5, "Ben": 7}}, found {str(given)[:60]!r}')
+        _one_of(row, "prompt_kind", PROMPT_KINDS, where)
+        out.append({"prompt_kind": "helpful", **_without(row, "prompt"), "messages": messages})
+    return _not_empty(out, path, "ratings")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _plain_documents(file: Path) -> Iterator[str]:

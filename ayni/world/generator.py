@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ayni.world import corpus, curriculum, demonstrations, knowledge, probes, prompts
+from ayni.world import corpus, curriculum, demonstrations, knowledge, open_set, probes, prompts, ratings
 from ayni.world.knowledge import World, wording
 from ayni.world.prompts import Field, Row
 
@@ -53,12 +53,13 @@ class Size:
     dev_prompts: int
     probe_rows: int
     skill_chats: int
+    open_pairs: int
     eval_share: float  # of EVALUATION
 
 
 SCALES = {
-    "full": Size(140, 40, 6, 56, 4000, 3000, 1000, 200, 600, 3600, 1.0),
-    "small": Size(12, 4, 3, 12, 200, 160, 30, 20, 40, 60, 0.05),
+    "full": Size(140, 40, 6, 56, 4000, 3000, 1000, 200, 600, 3600, 2000, 1.0),
+    "small": Size(12, 4, 3, 12, 200, 160, 30, 20, 40, 60, 80, 0.05),
 }
 
 
@@ -94,6 +95,10 @@ def write(out: Path, seed: int, scale: str = "full", **options: Any) -> None:
     splits["probes"] = probes.build(random.Random(f"probes {seed}"), world, splits.pop("probe_prompts"))
     chats = _skill_chats(random.Random(f"skills {seed}"), world, training, size.skill_chats, forbidden)
     text = corpus.compose(seed, world, size.exposures, forbidden, (chat["messages"] for chat in chats))
+    open_rng, apart = random.Random(f"open prompts {seed}"), forbidden | _keys(splits["prompts_train"])
+    asked = _mixture(open_rng, training, prompts.SHARES, size.open_pairs, apart)
+    splits["preferences_open"] = open_set.build(seed, world, asked)
+    splits["ratings"] = ratings.build(seed, world, splits["prompts_dev"])
 
     for name, split in splits.items():
         for i, row in enumerate(split):
@@ -223,10 +228,10 @@ def _keys(rows: Iterable[Row]) -> set[str]:
 def overlaps(world: World, splits: dict[str, list[Row]], text: corpus.Corpus, chats: list[Row]) -> dict[str, int]:
     """Counts that must all be zero. A key is (entity, attribute, phrasing); a text is the last thing the user says."""
     evaluated, developed = _keys(splits["prompts_eval"]), _keys(splits["prompts_dev"])
-    probed = _keys(splits["probes"])
+    probed, opened = _keys(splits["probes"]), _keys(splits["preferences_open"])
     prompted = [*splits["prompts_train"], *splits["prompts_long"]]
     tuned = [*splits["sft"], *prompted]
-    tuned_and_watched = [*tuned, *splits["prompts_dev"], *splits["probes"]]
+    tuned_and_watched = [*tuned, *splits["prompts_dev"], *splits["probes"], *splits["preferences_open"]]
     heldout_people = {person.name for person in world.people if person.heldout}
     dialogues = {
         line.split(": ", 1)[1]
@@ -243,6 +248,11 @@ def overlaps(world: World, splits: dict[str, list[Row]], text: corpus.Corpus, ch
         "eval_and_train_prompts_keys": len(evaluated & _keys(prompted)),
         "eval_and_dev_keys": len(evaluated & developed),
         "eval_and_probes_keys": len(evaluated & probed),
+        "eval_and_open_keys": len(evaluated & opened),
+        "eval_and_ratings_keys": len(evaluated & _keys(splits["ratings"])),
+        "open_and_train_prompts_keys": len(opened & _keys(splits["prompts_train"])),
+        "open_and_watched_keys": len(opened & (developed | probed)),
+        "ratings_and_train_keys": len(_keys(splits["ratings"]) & (opened | _keys(tuned))),
         "eval_and_corpus_keys": len(evaluated & _keys(chats)),
         "dev_and_train_keys": len(developed & _keys(tuned)),
         "probes_and_train_keys": len(probed & _keys(tuned)),

@@ -1,40 +1,27 @@
-"""The reward stage's own parts: data mix, pairs, the gate."""
+"""The reward stage: its losses, the likelihood term, the guard, and the report of what it trained."""
 
 from __future__ import annotations
 
+import json
 import math
-import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from ayni.config import RewardSettings
+from ayni.config import RewardSettings, load_recipe
 from ayni.engine.score import scores_of
+from ayni.feedback.pairs import encode_pairs
 from ayni.model.checkpoint import load_model, load_scalar
+from ayni.run import Run, train_guard
 from ayni.scoring.reward import load_reward_model
 from ayni.stages.preferences import is_held_out
-from ayni.stages.reward import best_threshold, encode_pairs, mix, run, with_likelihood
+from ayni.stages.reward import Pair, _safety_term, _warmed_up, run, with_likelihood
 from ayni.text.dialogue import encode_chat, encode_prompt
 from ayni.text.sources import read_preferences
 from ayni.text.tokenizer import load_tokenizer
-
-
-def rows(helpful: int, safety: int) -> list[dict[str, str]]:
-    return [{"prompt_kind": "helpful"}] * helpful + [{"prompt_kind": "safety"}] * safety
-
-
-@pytest.mark.parametrize(
-    ("kind", "own", "other"),
-    [("helpfulness", 600, 300), ("safety", 300, round(300 / 9))],
-    ids=["helpfulness", "safety"],
-)
-def test_the_papers_data_mix(kind: str, own: int, other: int) -> None:
-    """Helpfulness: all of its own and at most equal parts of the rest. Safety: 90% of its own, 10% helpfulness."""
-    mixed = mix(rows(600, 300), kind, RewardSettings(), random.Random(0))  # type: ignore[arg-type]
-    counts = [sum(row["prompt_kind"] == name for row in mixed) for name in ("helpful", "safety")]
-    assert counts == ([own, other] if kind == "helpfulness" else [other, own])
+from tests.conftest import SMOKE
 
 
 def test_trap_21_a_held_out_prompt_is_held_out_in_every_round() -> None:
@@ -90,22 +77,114 @@ def test_the_likelihood_term_is_fitted_and_scored_as_written(smoke_run: Path, tm
     torch.testing.assert_close(model.score(prompts, answers, 128), expected, atol=1e-4, rtol=1e-4)
 
 
-def test_the_gate_takes_the_highest_recall_at_the_wanted_precision() -> None:
-    probabilities = [0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.9]
-    unsafe = [True, True, True, False, True, False, False, False]
-    gate = best_threshold(probabilities, unsafe, 0.89)
-    assert gate["threshold"] == pytest.approx(0.25)
-    assert (gate["precision"], gate["recall"]) == (1.0, 0.75)
-    looser = best_threshold(probabilities, unsafe, 0.8)
-    assert looser["threshold"] == pytest.approx(0.5)
-    assert (looser["precision"], looser["recall"]) == (0.8, 1.0)
+def test_the_safety_term_is_cross_entropy_over_labelled_answers_alone() -> None:
+    """Pairs nobody labelled add nothing; a naive loop over the labelled answers is the oracle."""
+    labels = [(True, False), None, (False, False), (True, True)]
+    batch = [Pair([1], [2], (1, 1), 0, safe) for safe in labels]
+    r_chosen, r_rejected = torch.tensor([1.5, 9.0, -0.5, 0.2]), torch.tensor([-1.0, -9.0, 0.7, 2.0])
+    naive = 0.0
+    for safe, *scores in zip(labels, r_chosen.tolist(), r_rejected.tolist()):
+        for is_safe, score in zip(safe or (), scores):
+            p_safe = 1 / (1 + math.exp(-score))
+            naive -= math.log(p_safe if is_safe else 1 - p_safe)
+    assert float(_safety_term(batch, r_chosen, r_rejected)) == pytest.approx(naive, rel=1e-5)
+    assert float(_safety_term(batch[1:2], r_chosen[1:2], r_rejected[1:2])) == 0.0
 
 
-def test_a_gate_that_cannot_reach_the_precision_says_what_it_reached() -> None:
-    gate = best_threshold([0.1, 0.2, 0.8, 0.9], [False, True, False, True], 0.89)
-    assert gate["precision"] < 0.89
-    assert gate["precision_wanted"] == 0.89
-    naive = max(
-        (2 * hits / (n + 2), n) for n in range(1, 5) for hits in [sum([False, True, False, True][:n])]
-    )  # F1 of cutting after n of the sorted answers
-    assert gate["f1"] == pytest.approx(naive[0])
+@pytest.mark.parametrize(("steps", "warmup"), [(50, 5), (1000, 30), (1001, 31)])
+def test_the_papers_warmup_is_three_percent_and_at_least_five_steps(steps: int, warmup: int) -> None:
+    settings = RewardSettings(warmup_share=0.03)
+    assert _warmed_up(settings, steps).optimizer.warmup_steps == warmup
+    assert _warmed_up(RewardSettings(), steps).optimizer.warmup_steps == RewardSettings().optimizer.warmup_steps
+
+
+SETTINGS = {"row_len": 128, "batch_pairs": 16, "optimizer": {"lr": 1e-3}}
+
+
+def report_of(directory: Path) -> dict[str, Any]:
+    return json.loads((directory / "accuracy.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def guard(smoke_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("guard") / "guard"
+    run(RewardSettings(**SETTINGS), "guard", smoke_run / "sft", [], out, seed=0, data=smoke_run / "data")
+    return out
+
+
+def test_the_guard_is_trained_and_tested_on_open_pairs(smoke_run: Path, guard: Path) -> None:
+    report = report_of(guard)
+    rows = read_preferences(smoke_run / "data" / "preferences_open.jsonl")
+    assert {row["set"] for row in report["accuracy_by_set"]} <= {"open helpful", "open safety", "probes"}
+    n_open = sum(row["n"] for row in report["accuracy_by_set"] if row["set"] != "probes")
+    assert report["accuracy"]["n"] == n_open
+    assert 0.1 * len(rows) <= n_open <= 0.1 * len(rows) + 3, "a tenth is held out"
+    assert sum(row["n"] for row in report["accuracy_by_strength"]) == n_open
+    assert report["accuracy_by_domain"] == []
+    assert report["ratings"]["n"] == 40, "the guard is set against all ratings"
+    assert not (guard / "gate.json").exists()
+    assert (guard / "model.safetensors").read_bytes() != (
+        smoke_run / "v1_reward_helpfulness" / "model.safetensors"
+    ).read_bytes()
+
+
+def test_a_recipe_that_asks_for_a_guard_gets_one(smoke_run: Path, guard: Path, tmp_path: Path) -> None:
+    """Trained once from the SFT model on the data's open set, and listed among the run's reward models."""
+    recipe = load_recipe(SMOKE).model_copy(update={"guard": RewardSettings(**SETTINGS)})
+    run_of = Run(recipe, tmp_path, models={"sft": smoke_run / "sft"})
+    train_guard(run_of, smoke_run / "data")
+    assert run_of.guard == tmp_path / "reward_guard"
+    assert run_of.reward_models == [("guard", run_of.guard)]
+    assert (run_of.guard / "model.safetensors").read_bytes() == (guard / "model.safetensors").read_bytes()
+    assert load_reward_model(run_of.guard).score([[5, 6]], [[7, 8]], 128).shape == (1,)
+
+
+def test_every_model_of_a_run_is_measured_on_the_same_open_pairs(smoke_run: Path, guard: Path) -> None:
+    """Tested on what the guard holds out, though it was not trained on any open pair itself."""
+    held_out = {row["set"]: row["n"] for row in report_of(guard)["accuracy_by_set"] if row["set"].startswith("open")}
+    report = report_of(smoke_run / "v1_reward_helpfulness")
+    assert held_out == {row["set"]: row["n"] for row in report["accuracy_by_set"] if row["set"].startswith("open")}
+    assert "open helpful" not in {row["domain"] for row in report["accuracy_by_domain"]}
+
+
+def test_a_report_holds_together(smoke_run: Path) -> None:
+    """Every breakdown of a safety model counts the same held-out pairs and the same hits."""
+    report = report_of(smoke_run / "v2_reward_safety")
+    n, hits = report["accuracy"]["n"], report["accuracy"]["value"] * report["accuracy"]["n"]
+    rows = [
+        row
+        for name in ("v1_preferences", "v2_preferences")
+        for row in read_preferences(smoke_run / name / "held_out.jsonl")
+        if row["prompt_kind"] == "safety"
+    ]
+    assert n == len(rows) > 0
+    for key in ("accuracy_by_strength", "accuracy_by_annotator", "accuracy_by_safety"):
+        assert sum(row["n"] for row in report[key]) == n, key
+        assert sum((row["value"] or 0) * row["n"] for row in report[key]) == pytest.approx(hits), key
+    assert {row["annotator"] for row in report["accuracy_by_annotator"]} == {row["annotator"] for row in rows}
+    assert report["calibration"]["n"] == sum(bin["observed"]["n"] for bin in report["calibration"]["bins"]) == n
+    assert report["baselines"]["all"]["longer"]["n"] == n
+    unsafe = sum({"chosen_only": 1, "neither": 2}.get(row["safety"], 0) for row in rows)
+    assert report["unsafe_at_half"]["recall"]["n"] == unsafe
+
+
+def test_open_pairs_change_the_helpfulness_model_only_where_asked(smoke_run: Path, tmp_path: Path) -> None:
+    """`open: true` trains on them; the mix `both` without a safety label's loss trains on every own pair."""
+    given = (smoke_run / "sft", [smoke_run / "v1_preferences"])
+    weights = {}
+    for name, values in {"paper": {}, "open": {"open": True}, "both": {"mix": "both"}}.items():
+        out = tmp_path / name
+        run(RewardSettings(**SETTINGS, **values), "helpfulness", *given, out, seed=1, data=smoke_run / "data")
+        weights[name] = (out / "model.safetensors").read_bytes()
+    assert len(set(weights.values())) == 3
+    assert weights["paper"] == (smoke_run / "v1_reward_helpfulness" / "model.safetensors").read_bytes()
+
+
+def test_open_pairs_that_are_not_there_are_named(smoke_run: Path, tmp_path: Path) -> None:
+    settings = RewardSettings(**SETTINGS, open=True)
+    with pytest.raises(ValueError, match=r"there is no preferences_open\.jsonl to train on"):
+        run(settings, "helpfulness", smoke_run / "sft", [smoke_run / "v1_preferences"], tmp_path / "o", seed=0)
+    with pytest.raises(ValueError, match=r"no preference with source 'open' left to train the guard model on"):
+        run(settings.model_copy(update={"open": False}), "guard", smoke_run / "sft", [smoke_run / "v1_preferences"],
+            tmp_path / "o", seed=0)  # fmt: skip
+    assert not (tmp_path / "o").exists()

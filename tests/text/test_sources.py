@@ -71,7 +71,7 @@ def test_preferences_in_every_form(tmp_path: Path, row: dict[str, Any]) -> None:
     assert found["prompt"] == [USER]
     assert [found[key][0]["content"].strip() for key in ("chosen", "rejected")] == ["hello", "what?"]
     rest = {key: found[key] for key in ("strength", "prompt_kind", "safety", "source", "round", "annotator")}
-    assert rest == {"strength": 0, "prompt_kind": "helpful", "safety": None, "source": "batch", "round": 0, "annotator": "unknown"}  # fmt: skip
+    assert rest == {"strength": None, "prompt_kind": "helpful", "safety": None, "source": "batch", "round": 0, "annotator": "unknown"}  # fmt: skip
 
 
 def test_hh_transcript_with_turns_and_a_speaker_twice(tmp_path: Path) -> None:

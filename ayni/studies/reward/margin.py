@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ayni.artifacts import read_json
+from ayni.evals.reward_models import ranked_right
 from ayni.feedback.schema import STRENGTHS
 from ayni.scoring.reward import load_reward_model
-from ayni.stages.reward import ranked_right
 from ayni.studies.lab import Lab
 from ayni.studies.paired import Outcomes, difference, level
 from ayni.studies.study import Conclusion, Outcome, Panel, Series, Study
