@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from ayni import report, telemetry
+from ayni import report, status, telemetry
 from ayni.artifacts import Artifact, read_json, write_json
 from ayni.config import Recipe
 from ayni.scoring.reward import Scorers
@@ -50,7 +50,8 @@ class Run:
         telemetry.heading(title)
         telemetry.reset_peak_memory()
         started = time.monotonic()
-        artifact = stage(*inputs, out=self.at(name), **options)
+        with status.stage(self.directory, name, title):
+            artifact = stage(*inputs, out=self.at(name), **options)
         if artifact.fresh:
             telemetry.record_timing(self.directory, name, time.monotonic() - started, telemetry.peak_memory_bytes())
         else:
@@ -76,6 +77,7 @@ def _run(run: Run) -> Path:
     versions(run, data, variants)
     evaluate_all(run, data)
     page = report.build(directory)
+    status.finish(directory)
     telemetry.show(*report.last_screen(directory))
     if recipe.fetch:
         report.print_samples(directory, n=20)
