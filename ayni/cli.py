@@ -164,7 +164,8 @@ def watch(
     once: Annotated[bool, typer.Option("--once", help="Print how it stands now, and end.")] = False,
     every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 1.0,
     tensorboard: Annotated[
-        Path | None, typer.Option("--tensorboard", metavar="DIR", help="Event files for TensorBoard follow the run here.")
+        Path | None,
+        typer.Option("--tensorboard", metavar="DIR", help="Event files for TensorBoard follow the run here."),
     ] = None,
 ) -> None:
     """Watch a run at work: stages, curves, speed, disk. Ends with the run; Ctrl-C leaves the run alone."""

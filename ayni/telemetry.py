@@ -131,7 +131,13 @@ class ProgressBar:
 
     def state(self) -> dict[str, Any]:
         """The bar as `ayni watch` draws it."""
-        return {"name": self.description, "done": self.done, "total": self.total, "unit": self.unit, "line": self.line()}
+        return {
+            "name": self.description,
+            "done": self.done,
+            "total": self.total,
+            "unit": self.unit,
+            "line": self.line(),
+        }
 
     def note(self, text: str) -> None:
         """A line above the bar that stays."""

@@ -1,7 +1,7 @@
 """A run's metrics logs as TensorBoard event files. JSONL is what a run writes; these are made of it, at any time.
 
-    RUN/base/logs/metrics.jsonl   ->   DIR/base/events.out.tfevents.*.ayni    one TensorBoard "run" per stage
-    {"step": 7, "loss": 2.1, "perplexity": {"stories": 5.4}}   ->   scalars `loss`, `perplexity/stories` at step 7
+RUN/base/logs/metrics.jsonl   ->   DIR/base/events.out.tfevents.*.ayni    one TensorBoard "run" per stage
+{"step": 7, "loss": 2.1, "perplexity": {"stories": 5.4}}   ->   scalars `loss`, `perplexity/stories` at step 7
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from rich.text import Text
 from ayni import status
 from ayni.artifacts import read_json
 from ayni.report.events import EventFiles
+from ayni.report.results import file_size, gibibytes
 from ayni.telemetry import clock, read_metrics, results_console, short
 
 Row = dict[str, Any]
@@ -133,7 +134,9 @@ def frame(seen: Seen, height: int = 50) -> RenderableType:
         page = seen.directory / "report.html"
         parts.append(Padding(Text(f"finished: {page}", style="bold green"), (1, 0, 0, 0)))
     elif seen.over == "stopped":
-        text = f"stopped at {seen.stage or 'a stage'}: its process is gone; the same `ayni run` command goes on from there"
+        text = (
+            f"stopped at {seen.stage or 'a stage'}: its process is gone; the same `ayni run` command goes on from there"
+        )
         parts.append(Padding(Text(text, style="bold yellow"), (1, 0, 0, 0)))
     elif seen.stage:
         parts.append(Padding(_now(seen), (1, 0, 0, 0)))
@@ -144,7 +147,7 @@ def frame(seen: Seen, height: int = 50) -> RenderableType:
 
 def _head(seen: Seen) -> Text:
     head = Text(str(seen.directory), style="bold")
-    head.append(f"   disk {_size(seen.used)} used, {_size(seen.free)} free", style="dim")
+    head.append(f"   disk {file_size(seen.used)} used, {file_size(seen.free)} free", style="dim")
     return head
 
 
@@ -161,7 +164,7 @@ def _done(seen: Seen, room: int) -> Table:
         earlier = Text(f"{len(hidden)} earlier stages", style="dim")
         drawn.add_row("✓", earlier, clock(sum(row["seconds"] for row in hidden)), "")
     for row in rows[len(hidden) :]:
-        drawn.add_row("✓", Text(row["stage"]), clock(row["seconds"]), _size(row.get("peak_bytes") or 0))
+        drawn.add_row("✓", Text(row["stage"]), clock(row["seconds"]), gibibytes(row.get("peak_bytes")))
     total = sum(row["seconds"] for row in rows)
     drawn.add_row("", Text(f"{len(rows)} stages done", style="dim"), Text(clock(total), style="bold"), "")
     return drawn
@@ -200,13 +203,6 @@ def spark(values: Sequence[float], width: int = WIDTH) -> str:
     low, high = min(means), max(means)
     span = high - low or 1.0
     return "".join(BLOCKS[min(7, int(8 * (mean - low) / span))] for mean in means)
-
-
-def _size(amount: float) -> str:
-    for size, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
-        if amount >= size:
-            return f"{amount / size:.1f} {unit}"
-    return f"{amount:.0f} B"
 
 
 def watch(
