@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from ayni.report.figures import Palette, bars, legend, percent_axis, points
 
 Row = dict[str, Any]
-NAMES = {"max": "best of K", "median": "median of K", "mean": "mean"}
+NAMES = {"max": "best of K", "median": "median of K"}
 
 
 def draw_rewards_by_k(axes: Axes, colours: Palette, rows: Sequence[Row]) -> None:
@@ -28,16 +28,20 @@ def draw_rewards_by_k(axes: Axes, colours: Palette, rows: Sequence[Row]) -> None
     legend(axes, colours)
 
 
-def draw_temperatures(axes: Axes, colours: Palette, rows: Sequence[Row], keys: Sequence[str]) -> None:
-    """The sweep of the sampling temperature: each figure of its rows against the temperature."""
-    for i, key in enumerate(keys):
-        xs, ys = points(sorted(rows, key=lambda row: row["temperature"]), key, "temperature")
-        axes.plot(xs, ys, "o-", color=colours.colour(i), label=NAMES.get(key, key.replace("_", " ")), markersize=5)
+def draw_temperatures(axes: Axes, colours: Palette, points_found: Sequence[Row], chosen: float | None) -> None:
+    """The sweep of the sampling temperature: the best reward of each k against it (fig. 8), the chosen one marked."""
+    ks = sorted({row.get("k") or 0 for row in points_found})
+    for i, k in enumerate(ks):
+        rows = sorted((r for r in points_found if (r.get("k") or 0) == k), key=lambda r: r["temperature"])
+        xs, ys = points(rows, "max", "temperature")
+        axes.plot(xs, ys, "o-", color=colours.colour(i), label=f"best of {k}" if k else "best", markersize=5)
+    if chosen is not None:
+        axes.axvline(chosen, color=colours.muted, linewidth=0.9, linestyle=(0, (4, 3)))
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.set_title("Reward against sampling temperature")
+    axes.set_title("Reward against sampling temperature" + ("" if chosen is None else f" (chosen: {chosen:g})"))
     axes.margins(x=0.06, y=0.15)
-    legend(axes, colours)
+    legend(axes, colours, ncols=3)
 
 
 def draw_calibration(axes: Axes, colours: Palette, models: Sequence[tuple[str, list[Row]]]) -> None:
@@ -56,6 +60,24 @@ def draw_calibration(axes: Axes, colours: Palette, models: Sequence[tuple[str, l
     axes.set_xlim(0.48 if lowest >= 0.5 else -0.02, 1.02)
     axes.set_ylim(-0.03, 1.03)
     axes.set_title("Calibration: observed against predicted")
+    axes.set_xlabel("probability that the first answer is preferred")
     percent_axis(axes.xaxis)
     percent_axis(axes.yaxis)
+    legend(axes, colours)
+
+
+def draw_ratings(axes: Axes, colours: Palette, models: Sequence[tuple[str, list[Row]]]) -> None:
+    """Mean score of the answers that people gave each grade, with its interval (fig. 29)."""
+    for i, (name, rows) in enumerate(models):
+        xs, ys = points(rows, "value", "rating")
+        axes.plot(xs, ys, "o-", color=colours.colour(i), label=name, markersize=5)
+        for row in rows:
+            if row.get("value") is not None:
+                around = bars(row["value"], row.get("low"), row.get("high"))
+                axes.errorbar(row["rating"], row["value"], yerr=around, color=colours.colour(i), elinewidth=1)
+    axes.set_title("Mean score by people's rating")
+    axes.set_xlabel("median rating of the answer")
+    axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.margins(x=0.06, y=0.12)
     legend(axes, colours)

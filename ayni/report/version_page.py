@@ -9,8 +9,9 @@ from markupsafe import Markup
 
 from ayni.report import figures, version_figures
 from ayni.report import results as read
+from ayni.report import reward_tables as rewards
 from ayni.report.samples import chosen
-from ayni.report.versions import Version
+from ayni.report.versions import Sampling, Version
 
 Row = dict[str, Any]
 DIALOGUES = 20
@@ -19,13 +20,18 @@ COUNTS = {
     "safety": "Safety label",
     "annotator": "Annotator",
     "prompt_kind": "Kind of prompt",
+    "turns": "Turns of the dialogue asked about",
+    "variants": "Who answered",
     "dropped": "Dropped, and why",
 }
-# The paper's Table 8 (70B): held-out accuracy in percent, from significantly better to negligibly better.
-TABLE_8 = {"helpfulness": (80.7, 67.5, 60.9, 54.7), "safety": (94.3, 76.3, 65.7, 55.3)}
+WINS = (
+    ("helpful_win_vs_{}", "helpful, by the judge"),
+    ("harmless_win_vs_{}", "harmless, by the judge"),
+    ("reward_win_vs_{}_helpful", "helpful prompts, by reward"),
+    ("reward_win_vs_{}_safety", "safety prompts, by reward"),
+)
 SAFETY_LABELS = {"chosen_only": "only the chosen one is safe", "both": "both are safe", "neither": "neither is safe"}
-SCORES = ("reward", "reward_help", "reward_safety", "utility", "tokens")
-KNOWN_BY = ("accuracy_by_domain", "accuracy_by_strength", "accuracy_by_kind")
+SCORES = ("reward", "utility", "tokens")
 PPO_PANELS = (
     ("Reward (raw scores)", {"reward": "gated", "reward_help": "helpfulness", "reward_safety": "safety", "heldout_reward": "held-out"}),
     ("KL from the start (nats per answer)", {"kl_k1": "k1", "kl_k3": "k3", "heldout_kl": "held-out"}),
@@ -50,16 +56,16 @@ def version_page(run: read.Run, version: Version, number: int) -> Row:
         "name": version.name,
         "counts": counts(version.preferences),
         "totals": totals(version.preferences),
-        "table8": table_8(version.reward_models),
-        "other_accuracy": other_accuracy(version.reward_models),
+        "table8": rewards.table_8(version.reward_models),
+        "other_accuracy": rewards.other_accuracy(version.reward_models),
         "gates": [model for model in version.reward_models if model.get("gate")],
-        "errors": {m["name"]: ece for m in version.reward_models if (ece := calibration(m)[1]) is not None},
-        "reward_plots": reward_plots(version.reward_models, plot),
-        "sampling_plots": sampling_plots(version, plot),
-        "picked": version.picked,
+        "remarks": rewards.remarks(version.reward_models),
+        "reward_plots": rewards.plots(version.reward_models, plot),
+        "samplings": [sampling(found, i, plot) for i, found in enumerate(version.samplings)],
         "losses": loss_plots(version.curves, plot),
         "ppo": ppo_plots(version.ppo, plot),
         "evaluation": evaluation(version),
+        "wins": wins(version),
         "dialogues": dialogues(run.samples, version),
     }
 
@@ -87,76 +93,17 @@ def totals(summary: Row) -> list[tuple[str, str]]:
     return [(key.replace("_", " "), read.plain(n)) for key, n in summary.items() if isinstance(n, int | float | str)]
 
 
-def table_8(models: list[Row]) -> Row | None:
-    """Accuracy by strength, then by domain, a row per reward model with the paper's below it."""
-    strengths = figures.strengths(models)
-    domains = list(dict.fromkeys(row["domain"] for model in models for row in model.get("accuracy_by_domain") or []))
-    if not strengths and not domains:
-        return None
-    rows = []
-    for model in models:
-        by_strength = {row["strength"]: row for row in model.get("accuracy_by_strength") or []}
-        by_domain = {row["domain"]: row for row in model.get("accuracy_by_domain") or []}
-        cells = [by_strength.get(s) for s in strengths] + [by_domain.get(d) for d in domains]
-        rows.append({"name": model["name"], "cells": cells, "paper": TABLE_8.get(model["name"])})
-    return {"strengths": strengths, "domains": domains, "rows": rows}
-
-
-def other_accuracy(models: list[Row]) -> list[Row]:
-    """Any further `accuracy_by_X` (annotator, source, ...), a table each."""
-    tables = []
-    for key in dict.fromkeys(key for model in models for key in model if key.startswith("accuracy_by_")):
-        by = key.removeprefix("accuracy_by_")
-        found = {m["name"]: {row.get(by): row for row in m.get(key) or []} for m in models}
-        names = list(dict.fromkeys(name for rows in found.values() for name in rows if name is not None))
-        if key not in KNOWN_BY and names:
-            rows = [{"name": name, "cells": [found[model].get(name) for model in found]} for name in names]
-            tables.append({"by": by, "models": list(found), "rows": rows})
-    return tables
-
-
-def calibration(model: Row) -> tuple[list[Row], float | None]:
-    """(bins with `predicted` and `observed`, expected calibration error), where accuracy.json has them."""
-    found = model.get("calibration") or []
-    error = found.get("ece", found.get("expected_calibration_error")) if isinstance(found, dict) else None
-    rows = next((v for v in found.values() if isinstance(v, list)), []) if isinstance(found, dict) else found
-    bins = [row for row in rows if row.get("predicted") is not None and row.get("observed") is not None]
-    return bins, model.get("ece", error)
-
-
-def reward_plots(models: list[Row], plot: Any) -> list[Markup]:
+def sampling(found: Sampling, i: int, plot: Any) -> Row:
+    """The settings in words, the plots, and some of the answers that were picked."""
     plots = []
-    if any(row.get("value") is not None for model in models for row in model.get("accuracy_by_strength") or []):
-        plots.append(plot("strength", partial(figures.draw_by_strength, models=models), (4.9, 3.7)))
-    kinds = {row["kind"] for model in models for row in model.get("accuracy_by_kind") or []}
-    if kinds:
-        size = (4.9, max(3.7, 1.6 + 0.32 * len(kinds)))
-        plots.append(plot("kind", partial(figures.draw_by_kind, models=models), size))
-    calibrated = [(model["name"], bins) for model in models if (bins := calibration(model)[0])]
-    if calibrated:
-        plots.append(plot("calibration", partial(version_figures.draw_calibration, models=calibrated), (4.9, 3.7)))
-    return plots
-
-
-def sampling_plots(version: Version, plot: Any) -> list[Markup]:
-    plots = []
-    if any(row.get("k") is not None for row in version.rewards_by_k):
-        rows = [row for row in version.rewards_by_k if row.get("k") is not None]
-        plots.append(plot("by-k", partial(version_figures.draw_rewards_by_k, rows=rows)))
-    keys = sweep_keys(version.temperatures)
-    if keys:
-        draw = partial(version_figures.draw_temperatures, rows=version.temperatures, keys=keys)
-        plots.append(plot("temperature", draw))
-    return plots
-
-
-def sweep_keys(rows: list[Row]) -> list[str]:
-    """The figures of a sweep that are rewards, or any figure where none is called so."""
-    found = list(
-        dict.fromkeys(k for row in rows for k, v in row.items() if isinstance(v, float) and k != "temperature")
-    )
-    rewards = [key for key in found if key in version_figures.NAMES or "reward" in key]
-    return (rewards or found)[: figures.SERIES]
+    by_k = [row for row in found.rewards_by_k if row.get("k") is not None]
+    if by_k:
+        plots.append(plot(f"by-k{i}", partial(version_figures.draw_rewards_by_k, rows=by_k)))
+    points = [row for row in found.sweep.get("points") or [] if row.get("temperature") is not None]
+    if any(row.get("max") is not None for row in points):
+        draw = partial(version_figures.draw_temperatures, points_found=points, chosen=found.sweep.get("chosen"))
+        plots.append(plot(f"temperature{i}", draw))
+    return {"title": found.title, "facts": totals(found.summary), "plots": plots, "picked": found.picked}
 
 
 def loss_plots(curves: dict[str, list[Row]], plot: Any) -> list[Markup]:
@@ -182,6 +129,21 @@ def ppo_plots(rows: list[Row], plot: Any) -> Row | None:
             tall = (3.6, 2.2) if len(present) == 1 else (3.6, 2.5)
             (main if i < 2 else side).append(plot(f"ppo{i}", draw, (4.9, 3.4) if i < 2 else tall))
     return {"main": main, "side": side} if main or side else None
+
+
+def wins(version: Version) -> Row | None:
+    """Fig. 11's figures: the win share against SFT and against the version before, by both judges."""
+    if version.checkpoint is None:
+        return None
+    rows = [
+        {"against": words, "cells": [read.figure(version.checkpoint, name.format(opponent)) for name, _ in WINS]}
+        for opponent, words in (("sft", "SFT"), ("previous", "the version before"))
+    ]
+    judged = [row for row in rows if any(row["cells"])]
+    new = any(
+        cell for row in judged for cell in row["cells"][1:]
+    )  # helpful against SFT alone stands in the table above
+    return {"heads": [head for _, head in WINS], "rows": judged} if new else None
 
 
 def evaluation(version: Version) -> Row | None:
@@ -233,7 +195,7 @@ def _answers(row: Row, names: list[str], scores: dict[str, dict[str, Row]]) -> l
     answers = []
     for name in names:
         if name in row["answers"]:
-            given = {**scores.get(name, {}).get(str(row.get("id")), {}), **((row.get("scores") or {}).get(name) or {})}
+            given = {**scores.get(name, {}).get(str(row.get("id")), {}), "reward": (row.get("rewards") or {}).get(name)}
             answers.append(
                 {
                     "name": name,

@@ -3,8 +3,9 @@
 NAME_preferences/summary.json       counts by strength, annotator, safety label; what was dropped
 NAME_reward_KIND/accuracy.json      accuracy by strength, domain and kind of error; the gate; calibration
 NAME_rejection/rewards.json         best and median reward among the first k answers
-NAME_rejection/temperatures.json    the sweep that chose the sampling temperature
 NAME_rejection/samples.jsonl        the answers that were picked, with their rewards
+NAME_temperature/temperature.json   the sweep that chose the sampling temperature
+NAME_after_ppo, NAME_temperature_after_ppo: the same, sampled again after PPO
 NAME_ppo/history.json               a row per iteration (or its log)
 eval/NAME/                          metrics, answers and verdicts
 """
@@ -24,7 +25,19 @@ from ayni.report import results as read
 Row = dict[str, Any]
 PARTS = re.compile(r"(.+?)_(preferences|reward_\w+|rejection|ppo)")
 PICKED = 6  # targets of rejection sampling that a page shows
-TEMPERATURES = ("temperatures", "temperature_sweep", "temperature")
+# (directory of the sampling, directory of its temperature sweep, words)
+SAMPLINGS = (("_rejection", "_temperature", "Sampling"), ("_after_ppo", "_temperature_after_ppo", "Sampling after PPO"))
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """K answers a prompt, the best of them picked."""
+
+    title: str
+    summary: Row  # temperature, k, prompts, targets
+    rewards_by_k: list[Row]
+    sweep: Row  # `points` (a temperature and a k: max, median), `chosen`
+    picked: list[Row]
 
 
 @dataclass(frozen=True)
@@ -34,9 +47,7 @@ class Version:
     name: str
     preferences: Row
     reward_models: list[Row]
-    rewards_by_k: list[Row]
-    temperatures: list[Row]
-    picked: list[Row]
+    samplings: list[Sampling]
     ppo: list[Row]
     curves: dict[str, list[Row]]  # of its other stages that trained
     checkpoint: Row | None
@@ -52,13 +63,18 @@ class Version:
 def versions(run: read.Run) -> list[Version]:
     """The versions in the order in which they came to be."""
     found = []
-    before = [c["name"] for c in (read.before(run.results), read.by_name(run.checkpoints, "sft")) if c]
+    start = list(
+        dict.fromkeys(c["name"] for c in (read.before(run.results), read.by_name(run.checkpoints, "sft")) if c)
+    )
+    entries = {str(entry.get("name")): entry for entry in run.results.get("versions") or []}
+    previous = "sft"
     for name in version_names(run):
-        checkpoint = read.by_name(run.checkpoints, name)
-        names = dict.fromkeys([*before[:2], *before[-1:], f"{name}_rejection"])
+        checkpoint, entry = read.by_name(run.checkpoints, name), entries.get(name, {})
+        own = entry.get("checkpoints") or [f"{name}_rejection", f"{name}_ppo"]
+        names = dict.fromkeys([*start, entry.get("previous") or previous, *own])
         beside = [c for other in names if (c := read.by_name(run.checkpoints, other)) and other != name]
         found.append(_version(run, name, checkpoint, beside))
-        before.append(name)
+        previous = name
     return found
 
 
@@ -78,7 +94,6 @@ def belongs_to(stage: str, names: list[str]) -> str | None:
 
 
 def _version(run: read.Run, name: str, checkpoint: Row | None, beside: list[Row]) -> Version:
-    at = run.directory / f"{name}_rejection"
     curves = {stage: rows for stage, rows in run.curves.items() if belongs_to(stage, version_names(run)) == name}
     ppo = curves.pop(f"{name}_ppo", None) or _rows(_optional(run.directory / f"{name}_ppo" / "history.json"))
     compared = [*beside, *([checkpoint] if checkpoint else [])]
@@ -86,9 +101,7 @@ def _version(run: read.Run, name: str, checkpoint: Row | None, beside: list[Row]
         name=name,
         preferences=_optional(run.directory / f"{name}_preferences" / "summary.json") or {},
         reward_models=_reward_models(run.directory, name),
-        rewards_by_k=_rows(_optional(at / "rewards.json")),
-        temperatures=_temperatures(run, name),
-        picked=_picked(at / "samples.jsonl"),
+        samplings=[s for parts in SAMPLINGS if (s := _sampling(run.directory, name, *parts))],
         ppo=ppo,
         curves=curves,
         checkpoint=checkpoint,
@@ -106,12 +119,16 @@ def _reward_models(directory: Path, name: str) -> list[Row]:
     return found
 
 
-def _temperatures(run: read.Run, name: str) -> list[Row]:
-    """The sweep's rows, each with a `temperature`: from results.json, or from a file beside the samples."""
-    listed: Row = next((v for v in run.results.get("versions") or [] if v.get("name") == name), {})
-    candidates = [listed.get(key) for key in TEMPERATURES]
-    candidates += [_optional(run.directory / f"{name}_rejection" / f"{key}.json") for key in TEMPERATURES]
-    return next((found for c in candidates if (found := [r for r in _rows(c) if "temperature" in r])), [])
+def _sampling(directory: Path, name: str, part: str, sweep: str, title: str) -> Sampling | None:
+    at = directory / f"{name}{part}"
+    found = Sampling(
+        title=title,
+        summary=_optional(at / "summary.json") or {},
+        rewards_by_k=_rows(_optional(at / "rewards.json")),
+        sweep=_optional(directory / f"{name}{sweep}" / "temperature.json") or {},
+        picked=_picked(at / "samples.jsonl"),
+    )
+    return found if found.rewards_by_k or found.sweep or found.picked else None
 
 
 def _picked(path: Path) -> list[Row]:

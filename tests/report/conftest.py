@@ -202,19 +202,27 @@ def write_version_parts(run: Path) -> None:
             "prompt_kind": {"helpful": 2865, "safety": 1135},
         },
         "v1_rejection/rewards.json": [{"k": k, "max": 0.2 + 0.31 * math.log2(k), "median": 0.2 + 0.01 * k} for k in (1, 2, 4, 8)],
-        "v1_rejection/temperatures.json": [
-            {"temperature": t, "max": 1.1 - (t - 0.9) ** 2, "median": 0.3 - 0.2 * t} for t in (0.6, 0.8, 1.0, 1.2)
-        ],
+        "v1_rejection/summary.json": {"temperature": 0.9, "k": 8, "prompts": 400, "targets": 391, "carried": 0},
+        "v1_temperature/temperature.json": {
+            "chosen": 0.9, "k": 8, "candidates": [],
+            "points": [{"temperature": t, "k": k, "max": k / 8 - (t - 0.9) ** 2, "median": 0.1} for t in (0.6, 0.9, 1.2) for k in (1, 8)],
+        },
         "v2_ppo/history.json": [{"step": 1, "reward": 0.3, "kl_k1": 0.1}, {"step": 2, "reward": 0.4, "kl_k1": 0.2}],
         "eval/v2/verdicts.json": [{"label": row["labels"]["v2"], "utility": 0.25, "right": None} for row in samples()["rows"]],
     }  # fmt: skip
     for kind in ("helpfulness", "safety"):
         model = reward_model(f"v1 {kind}", 0.0 if kind == "helpfulness" else -0.03)
         bins = [
-            {"predicted": p, "observed": p - 0.04, "low": p - 0.09, "high": p + 0.01, "n": 60}
-            for p in (0.55, 0.7, 0.85)
+            {"low": p - 0.05, "high": p + 0.05, "predicted": p, "observed": share(p - 0.04, 60)} for p in (0.25, 0.7, 0.85)
         ]
-        parts[f"v1_reward_{kind}/accuracy.json"] = {**model, "calibration": {"bins": bins, "ece": 0.043}}
+        ratings = [{"rating": r, "value": r / 7, "low": r / 7 - 0.1, "high": r / 7 + 0.1} for r in (1, 4, 7)]
+        parts[f"v1_reward_{kind}/accuracy.json"] = {
+            **model,
+            "calibration": {"bins": bins, "ece": 0.043, "brier": 0.2, "n": 180},
+            "accuracy_by_annotator": [{"annotator": "terse", **share(0.77)}],
+            "ratings": {"by_rating": ratings, "spearman": 0.512, "n": 90},
+            "baselines": {"by_strength": [{"strength": "better", "longer": share(0.413)}]},
+        }
     for name, content in parts.items():
         (run / name).parent.mkdir(parents=True, exist_ok=True)
         (run / name).write_text(json.dumps(content))

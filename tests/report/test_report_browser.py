@@ -101,7 +101,7 @@ def test_words_in_a_lineage_box_stay_inside_it(opened: Callable[..., Page]) -> N
 def test_words_of_a_plot_do_not_lie_on_each_other(opened: Callable[..., Page]) -> None:
     page = opened("#version-1", viewport={"width": 1280, "height": 900})
     plots = page.locator("#version-1 figure svg").all()
-    assert len(plots) == 8  # strength, kind, calibration, K, temperature, three losses
+    assert len(plots) == 9  # strength, kind, calibration, ratings, K, temperature, three losses
     for plot in plots:
         boxes = [text.bounding_box() for text in plot.locator("text").all()]
         for i, a in enumerate(boxes):

@@ -8,12 +8,14 @@ import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ayni.report import build
 from ayni.report.results import read_run
-from ayni.report.version_page import apart, calibration, evaluation, ppo_plots, sweep_keys
+from ayni.report.reward_tables import calibration
+from ayni.report.version_page import apart, evaluation, ppo_plots, wins
 from ayni.report.versions import version_names, versions
 
 MakeRun = Callable[..., Path]
@@ -64,7 +66,7 @@ def page(make_run: MakeRun) -> Sections:
 
 
 def test_preference_counts_come_from_the_summary(page: Sections) -> None:
-    assert "pairs 4000, held out 391" in page.text["version-1-data"]
+    assert "Pairs 4000, held out 391" in page.text["version-1-data"]
     for name, n in (("significantly better", "761"), ("negligibly better or unsure", "611"), ("terse", "2011"),
                     ("only the chosen one is safe", "214"), ("equal answers", "37")):  # fmt: skip
         assert page.row("version-1-data", name)[1] == n
@@ -73,16 +75,19 @@ def test_preference_counts_come_from_the_summary(page: Sections) -> None:
 def test_table_8_stands_beside_the_papers(page: Sections) -> None:
     ours = page.row("version-1-rewards", "helpfulness")
     assert [cell.split()[0] for cell in ours[1:]] == ["87.0", "78.0", "66.0", "55.0", "71.0", "66.0"]
+    assert page.row("version-1-rewards", "the longer answer")[1:5] == ["–", "41.3", "–", "–"]
     papers = [row[1:5] for row in page.rows["version-1-rewards"] if row and row[0] == "the paper’s"]
     assert papers == [["80.7", "67.5", "60.9", "54.7"], ["94.3", "76.3", "65.7", "55.3"]]
     assert page.row("version-1-rewards", "safety")[0] == "safety"
     gate = [row for row in page.rows["version-1-rewards"] if len(row) == 5 and row[0] == "safety"]
     assert gate == [["safety", "0.187", "0.91", "0.62", "–"]]
-    assert "Expected calibration error of the safety model: 0.043" in page.text["version-1-rewards"]
+    assert "Safety model: expected calibration error 0.043." in page.text["version-1-rewards"]
 
 
 def test_the_plots_of_sampling_and_calibration_are_there(page: Sections) -> None:
-    for title in ("Reward against answers per prompt (K)", "Reward against sampling temperature"):
+    assert "temperature 0.9, k 8, prompts 400, targets 391, carried 0." in page.text["version-1-sampling"]
+    assert "rank correlation with people’s ratings 0.512 on 90 answers" in page.text["version-1-rewards"]
+    for title in ("Reward against answers per prompt (K)", "Reward against sampling temperature (chosen: 0.9)"):
         assert title in page.text["version-1-sampling"]
     assert "Calibration: observed against predicted" in page.text["version-1-rewards"]
     assert "reward 1.25" in page.text["version-1-sampling"]
@@ -181,18 +186,39 @@ def test_hostile_words_in_a_versions_files_stay_words(make_run: MakeRun) -> None
 @pytest.mark.parametrize(
     ("found", "bins", "error"),
     [
-        ({}, 0, None),
-        ({"calibration": [{"predicted": 0.6, "observed": 0.5}, {"predicted": 0.9, "observed": None}]}, 1, None),
-        ({"calibration": {"ece": 0.1, "bins": [{"predicted": 0.6, "observed": 0.5}]}}, 1, 0.1),
-        ({"calibration": {"note": "too few pairs"}, "ece": 0.2}, 0, 0.2),
+        ({}, [], None),
+        ({"calibration": {"ece": None, "bins": []}}, [], None),
+        (
+            {"calibration": {"ece": 0.1, "bins": [{"low": 0.5, "high": 0.6, "predicted": 0.55, "observed": {"value": 0.5, "low": 0.4, "high": 0.6}}]}},
+            [{"predicted": 0.55, "observed": 0.5, "low": 0.4, "high": 0.6}],
+            0.1,
+        ),
+        (
+            {"calibration": {"bins": [{"predicted": 0.6, "observed": 0.5}, {"predicted": 0.9, "observed": None}]}},
+            [{"predicted": 0.6, "observed": 0.5, "low": None, "high": None}],
+            None,
+        ),
     ],
-)
-def test_calibration_in_either_form(found: dict[str, object], bins: int, error: float | None) -> None:
-    rows, ece = calibration(found)
-    assert (len(rows), ece) == (bins, error)
+)  # fmt: skip
+def test_calibration_with_the_rates_own_interval(
+    found: dict[str, object], bins: list[dict[str, object]], error: float | None
+) -> None:
+    assert calibration(found) == (bins, error)
 
 
-def test_a_sweep_draws_its_rewards() -> None:
-    rows = [{"temperature": 1.0, "max": 0.4, "median": 0.1, "ended": 0.9}]
-    assert sweep_keys(rows) == ["max", "median"]
-    assert sweep_keys([{"temperature": 1.0, "score": 0.4}]) == ["score"]
+def test_wins_against_the_version_before(make_run: MakeRun) -> None:
+    def change(results: dict[str, Any]) -> None:
+        v2 = next(c for c in results["checkpoints"] if c["name"] == "v2")
+        won = {"value": 0.55, "low": 0.5, "high": 0.6, "n": 400, "unit": "share"}
+        v2["metrics"] |= {"helpful_win_vs_previous": won, "reward_win_vs_previous_safety": won}
+        results["versions"] = [
+            {"name": "v2", "previous": "sft_clean", "checkpoints": ["v2"]}, {"name": "v1", "previous": "sft"},
+        ]  # fmt: skip
+
+    first, second = versions(read_run(make_run(change)))
+    assert (first.names, second.names) == (["sft", "v1"], ["sft", "sft_clean", "v2"])
+    table = wins(second)
+    assert table is not None
+    assert [row["against"] for row in table["rows"]] == ["SFT", "the version before"]
+    assert [cell["value"] if cell else None for cell in table["rows"][1]["cells"]] == [0.55, None, None, 0.55]
+    assert wins(first) is None  # helpful against SFT stands in the table above
