@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ayni import telemetry
+from ayni import status, telemetry
 from ayni.artifacts import Artifact, read_json
 from ayni.config import Recipe
 from ayni.evals.judging import ANSWERS
@@ -85,7 +85,8 @@ class Run:
         telemetry.heading(title)
         telemetry.reset_peak_memory()
         started = time.monotonic()
-        artifact = stage(*inputs, out=self.at(name), **options)
+        with status.stage(self.directory, name, title):
+            artifact = stage(*inputs, out=self.at(name), **options)
         if artifact.fresh:
             telemetry.record_timing(self.directory, name, time.monotonic() - started, telemetry.peak_memory_bytes())
         else:

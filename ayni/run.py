@@ -17,7 +17,7 @@ from typing import Literal
 
 import torch
 
-from ayni import report, telemetry
+from ayni import report, status, telemetry
 from ayni.artifacts import read_json, write_json
 from ayni.config import Recipe, RejectionSettings, VersionSettings
 from ayni.record import Run, Version, previous_of, results, samples
@@ -61,6 +61,7 @@ def _run(run: Run) -> Path:
     versions(run, data, variants)
     evaluate_all(run, data)
     page = report.build(directory)
+    status.finish(directory)
     telemetry.show(*report.last_screen(directory))
     if recipe.fetch:
         report.print_samples(directory, n=20)

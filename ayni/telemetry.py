@@ -27,6 +27,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from ayni import status
 from ayni.artifacts import read_json, write_atomically, write_json
 
 PLAIN_INTERVAL = 10.0  # seconds between progress lines where there is no terminal to redraw
@@ -126,6 +127,17 @@ class ProgressBar:
         elif not quiet() and time.monotonic() - self._printed >= PLAIN_INTERVAL:
             self._printed = time.monotonic()
             say(f"  {self.description}: {self.line()}")
+        status.show_bars([bar.state() for bar in _open_bars])
+
+    def state(self) -> dict[str, Any]:
+        """The bar as `ayni watch` draws it."""
+        return {
+            "name": self.description,
+            "done": self.done,
+            "total": self.total,
+            "unit": self.unit,
+            "line": self.line(),
+        }
 
     def note(self, text: str) -> None:
         """A line above the bar that stays."""

@@ -264,10 +264,15 @@ def _outside(box: Bbox, frame: Bbox) -> float:
 STRENGTHS = ("significantly", "better", "slightly", "negligibly")
 
 
+def strengths(models: Sequence[Row]) -> list[str]:
+    """The strengths that the models' accuracies name, from the clearest preferences to the faintest."""
+    present = {row["strength"] for model in models for row in model.get("accuracy_by_strength") or []}
+    return sorted(present, key=lambda name: next((i for i, s in enumerate(STRENGTHS) if str(name).startswith(s)), 9))
+
+
 def draw_by_strength(axes: Axes, colours: Palette, models: Sequence[Row]) -> None:
     """Accuracy of each reward model on held-out pairs, from the clearest preferences to the faintest."""
-    present = {row["strength"] for model in models for row in model.get("accuracy_by_strength", [])}
-    order = sorted(present, key=lambda name: next((i for i, s in enumerate(STRENGTHS) if str(name).startswith(s)), 9))
+    order = strengths(models)
     for i, model in enumerate(models):
         found = {row["strength"]: row for row in model.get("accuracy_by_strength", []) if row.get("value") is not None}
         at = [(j + (i - (len(models) - 1) / 2) * 0.09, found[name]) for j, name in enumerate(order) if name in found]

@@ -11,9 +11,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ayni.artifacts import write_atomically
-from ayni.report import figures
+from ayni.report import figures, lineage
 from ayni.report import results as read
 from ayni.report.samples import sample_groups, tone
+from ayni.report.version_page import ppo_plots, version_page
+from ayni.report.versions import belongs_to, version_names, versions
 from ayni.telemetry import clock
 
 Row = dict[str, Any]
@@ -22,12 +24,17 @@ Row = dict[str, Any]
 def build(run_dir: Path) -> Path:
     """Write run_dir/report.html from results.json and, where present, timings, metrics logs and samples."""
     run = read.read_run(Path(run_dir))
+    names, nodes = version_names(run), lineage.artifacts(run)
+    curves = {stage: rows for stage, rows in run.curves.items() if not belongs_to(stage, names)}  # no version's own
+    version_pages = [version_page(run, version, i) for i, version in enumerate(versions(run), start=1)]
     page = _environment().get_template("page.html.j2").render(
         run=run, name=run.name, sentences=read.headline(run), tiles=tiles(run), results=results_table(run.checkpoints),
-        other=other_figures(run.checkpoints), versions=versions_plot(run), pretraining=pretraining_plots(run),
-        finetuning=finetuning_plots(run), rewards=reward_plots(run), gates=gates(run), domains=domains(run), annotators=annotators(run),
-        ppo=ppo_plots(run), ceiling=ceiling_plot(run), facts=facts_tables(run), samples=sample_groups(run),
+        other=other_figures(run.checkpoints), versions=versions_plot(run), pretraining=pretraining_plots(curves),
+        finetuning=finetuning_plots(curves), rewards=reward_plots(run), gates=gates(run), domains=domains(run), annotators=annotators(run),
+        ppo=other_ppo(curves), ceiling=ceiling_plot(run), facts=facts_tables(run), samples=sample_groups(run),
         timings=timing_rows(run), settings=settings_text(run), commands=commands(run),
+        version_pages=version_pages, pages=pages(version_pages, bool(nodes)), artifacts=lineage.table(nodes),
+        lineage=lineage.picture(run, nodes), box_w=lineage.BOX_W, box_h=lineage.BOX_H,
     )  # fmt: skip
     path = run.directory / "report.html"
     write_atomically(path, page)
@@ -39,7 +46,9 @@ def _environment() -> Environment:
         loader=PackageLoader("ayni.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
-    environment.filters.update(shown=read.shown, interval=read.interval, clock=clock, gibibytes=read.gibibytes)
+    environment.filters.update(
+        shown=read.shown, interval=read.interval, clock=clock, gibibytes=read.gibibytes, plain=read.plain
+    )
     environment.filters["words"] = lambda text: str(text).replace("_", " ")
     environment.filters["tone"] = tone
     environment.filters["unbroken"] = lambda text: text.replace("–", "\u2060–\u2060")  # no line ends inside an interval
@@ -48,6 +57,12 @@ def _environment() -> Environment:
 
 def _plot(name: str, draw: Any, size: tuple[float, float] = (4.9, 3.2)) -> Markup:
     return Markup(figures.svg(name, draw, size))
+
+
+def pages(version_pages: list[Row], with_lineage: bool) -> list[Row]:
+    """The tabs: the whole run, each version, the lineage."""
+    found = [{"id": "overview", "name": "Overview"}, *({"id": v["id"], "name": v["name"]} for v in version_pages)]
+    return found + ([{"id": "lineage", "name": "Lineage"}] if with_lineage else [])
 
 
 def tiles(run: read.Run) -> list[Row]:
@@ -112,9 +127,9 @@ def is_pretraining(stage: str, rows: list[Row]) -> bool:
     return stage in ("base", "pretrain") or any(row.get("perplexity") for row in rows)
 
 
-def pretraining_plots(run: read.Run) -> list[Markup]:
+def pretraining_plots(curves: dict[str, list[Row]]) -> list[Markup]:
     plots: list[Markup] = []
-    for stage, rows in run.curves.items():
+    for stage, rows in curves.items():
         if not is_pretraining(stage, rows):
             continue
         if any(row.get("loss") is not None for row in rows):
@@ -125,10 +140,10 @@ def pretraining_plots(run: read.Run) -> list[Markup]:
     return plots
 
 
-def finetuning_plots(run: read.Run) -> list[Markup]:
+def finetuning_plots(curves: dict[str, list[Row]]) -> list[Markup]:
     """A small loss curve for each stage that is neither pretraining nor PPO."""
     plots: list[Markup] = []
-    for stage, rows in run.curves.items():
+    for stage, rows in curves.items():
         if is_ppo(rows) or is_pretraining(stage, rows) or len(figures.points(rows, "loss")[1]) < 2:
             continue
         draw = partial(figures.draw_loss, rows=rows, title=stage, colour=len(plots))
@@ -171,44 +186,21 @@ def annotators(run: read.Run) -> Row | None:
     nested = {name: row for name, row in found.items() if isinstance(row, dict) and "value" not in row}
     alone = {name: row for name, row in found.items() if name not in nested}
     heads = list(dict.fromkeys(key for row in nested.values() for key in row))
-    rows = [{"name": name, "cells": [plain(row.get(key)) for key in heads]} for name, row in nested.items()]
-    return {"heads": heads, "rows": rows, "alone": {name: plain(row) for name, row in alone.items()}}
+    rows = [{"name": name, "cells": [read.plain(row.get(key)) for key in heads]} for name, row in nested.items()]
+    return {"heads": heads, "rows": rows, "alone": {name: read.plain(row) for name, row in alone.items()}}
 
 
-def plain(value: Any) -> str:
-    if isinstance(value, dict) and "value" in value:
-        around = read.interval(value)
-        return read.shown(value) + (f" ({around})" if around else "")
-    if isinstance(value, float):
-        return f"{value:.3f}".rstrip("0").rstrip(".")
-    return read.DASH if value is None else str(value)
-
-
-PPO_PANELS = (
-    ("Reward (raw scores)", {"reward": "gated", "reward_help": "helpfulness", "reward_safety": "safety", "heldout_reward": "held-out"}),
-    ("KL from the start (nats per answer)", {"kl_k1": "k1", "kl_k3": "k3", "heldout_kl": "held-out"}),
-    ("Mean tokens per answer", {"mean_tokens": "rollouts", "heldout_tokens": "held-out"}),
-    ("Answers ended by EOS", {"eos_share": "share"}),
-    ("Answers the safety model scored", {"gated_to_safety": "share"}),
-    ("Entropy (nats per token)", {"entropy": "entropy"}),
-    ("Clipped ratios", {"clip_share": "share"}),
-    ("Variance the critic explains", {"value_ev": "share"}),
-)  # fmt: skip
-
-
-def ppo_plots(run: read.Run) -> list[Row]:
+def other_ppo(curves: dict[str, list[Row]]) -> list[Row]:
+    """PPO beside the versions, a block of panels each."""
     found: list[Row] = []
-    for stage, rows in run.curves.items():
-        if not is_ppo(rows):
-            continue
-        plots = []
-        for i, (title, keys) in enumerate(PPO_PANELS):
-            present = {key: label for key, label in keys.items() if figures.points(rows, key)[1]}
-            if present:
-                draw = partial(figures.draw_curves, rows=rows, title=title, keys=present)
-                plots.append((i < 2, _plot(f"ppo{len(found)}-{i}", draw, (4.9, 3.4) if i < 2 else (3.6, 2.2))))
-        found.append({"stage": stage, "main": [p for wide, p in plots if wide], "side": [p for w, p in plots if not w]})
+    for stage, rows in curves.items():
+        if is_ppo(rows) and (drawn := ppo_plots(rows, partial(_panel, f"ppo-{len(found)}"))):
+            found.append({"stage": stage, **drawn})
     return found
+
+
+def _panel(prefix: str, name: str, draw: Any, size: tuple[float, float]) -> Markup:
+    return _plot(f"{prefix}-{name}", draw, size)
 
 
 def ceiling_plot(run: read.Run) -> Markup | None:

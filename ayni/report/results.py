@@ -170,6 +170,16 @@ def interval(found: dict[str, Any] | None) -> str:
     return f"{number(found['low'], unit)}–{number(found['high'], unit)}"
 
 
+def plain(value: Any) -> str:
+    """A figure of results.json, or any value, as a table's cell."""
+    if isinstance(value, dict) and "value" in value:
+        around = interval(value)
+        return shown(value) + (f" ({around})" if around else "")
+    if isinstance(value, float):
+        return f"{value:.3f}".rstrip("0").rstrip(".")
+    return DASH if value is None else str(value)
+
+
 def facts_2x2(checkpoint: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
     """(person seen or unseen, phrasing seen or unseen) -> figure."""
     found = {}
@@ -186,6 +196,14 @@ def total_time(timings: list[dict[str, Any]]) -> str:
 
 def gibibytes(amount: float | None) -> str:
     return DASH if not amount else f"{amount / 2**30:.2f} GiB"
+
+
+def file_size(amount: float) -> str:
+    """Of files, in decimal units as disks count: 820 B, 3.4 MB."""
+    for size, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if amount >= size:
+            return f"{amount / size:.1f} {unit}"
+    return f"{amount:.0f} B"
 
 
 def headline(run: Run) -> list[str]:

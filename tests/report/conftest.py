@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -83,6 +85,7 @@ def reward_model(name: str, shift: float) -> dict[str, Any]:
 def results() -> dict[str, Any]:
     return {
         "name": "demo",
+        "latest": "v2_ppo",
         "checkpoints": [checkpoint(name, figures) for name, figures in FIGURES.items()],
         "settings": {"name": "demo", "seed": 0, "pretrain": {"tokens": 4_000_000, "optimizer": {"lr": 0.003}}},
         "best_of_k": {
@@ -161,22 +164,94 @@ def write_curves(run: Path) -> None:
             )
         ppo.append(row)
     fits = {name: [{"step": s, "loss": 0.7 + start * math.exp(-s / 30)} for s in range(120)]
-            for name, start in (("sft", 1.6), ("v1_reward-helpfulness", 0.1), ("v1_reward-safety", 0.2), ("v1_rejection", 0.4))}  # fmt: skip
+            for name, start in (("sft", 1.6), ("v1_reward_helpfulness", 0.1), ("v1_reward_safety", 0.2), ("v1_rejection", 0.4))}  # fmt: skip
     for name, rows in {"base": pretrain, "v2_ppo": ppo, **fits}.items():
         logs = run / name / "logs"
         logs.mkdir(parents=True)
         (logs / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+# name: (stage, what it was made of)
+LINEAGE: dict[str, tuple[str, dict[str, str]]] = {
+    "data": ("data", {}),
+    "tokenizer": ("tokenizer", {"corpus": "data/corpus"}),
+    "base": ("pretrain", {"tokenizer": "tokenizer", "corpus": "data/corpus"}),
+    "sft": ("sft", {"model": "base", "chats": "data/sft.jsonl"}),
+    "sft_clean": ("sft", {"model": "base", "chats": "data/sft.jsonl"}),
+    "v1_preferences": ("preferences", {"data": "data", "sft": "sft", "base": "base"}),
+    "v1_reward_helpfulness": ("reward-helpfulness", {"model": "sft", "preferences 1": "v1_preferences"}),
+    "v1_reward_safety": ("reward-safety", {"model": "sft", "preferences 1": "v1_preferences"}),
+    "v1_rejection": ("rejection", {"prompts": "data", "latest": "sft", "start": "sft",
+                                   "helpfulness": "v1_reward_helpfulness", "safety": "v1_reward_safety"}),
+    "v2_ppo": ("ppo", {"prompts": "data", "model": "v1_rejection", "helpfulness": "v1_reward_helpfulness"}),
+    "eval/v2": ("evaluate", {"data": "data", "model": "v2_ppo"}),
+}  # fmt: skip
+
+
+def hash_of(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
+def write_version_parts(run: Path) -> None:
+    """V1's preferences, reward models and rejection sampling, V2's PPO history, scores of V2's answers; manifests."""
+    parts: dict[str, Any] = {
+        "v1_preferences/summary.json": {
+            "pairs": 4000, "held_out": 391, "dropped": {"equal answers": 37, "chosen unsafe, rejected safe": 12},
+            "strength": {"negligibly better or unsure": 611, "slightly better": 1240, "better": 1388, "significantly better": 761},
+            "safety": {"chosen_only": 214, "both": 530, "neither": 391}, "annotator": {"terse": 2011, "polite": 1989},
+            "prompt_kind": {"helpful": 2865, "safety": 1135},
+        },
+        "v1_rejection/rewards.json": [{"k": k, "max": 0.2 + 0.31 * math.log2(k), "median": 0.2 + 0.01 * k} for k in (1, 2, 4, 8)],
+        "v1_rejection/summary.json": {"temperature": 0.9, "k": 8, "prompts": 400, "targets": 391, "carried": 0},
+        "v1_temperature/temperature.json": {
+            "chosen": 0.9, "k": 8, "candidates": [],
+            "points": [{"temperature": t, "k": k, "max": k / 8 - (t - 0.9) ** 2, "median": 0.1} for t in (0.6, 0.9, 1.2) for k in (1, 8)],
+        },
+        "v2_ppo/history.json": [{"step": 1, "reward": 0.3, "kl_k1": 0.1}, {"step": 2, "reward": 0.4, "kl_k1": 0.2}],
+        "eval/v2/verdicts.json": [{"label": row["labels"]["v2"], "utility": 0.25, "right": None} for row in samples()["rows"]],
+    }  # fmt: skip
+    for kind in ("helpfulness", "safety"):
+        model = reward_model(f"v1 {kind}", 0.0 if kind == "helpfulness" else -0.03)
+        bins = [
+            {"low": p - 0.05, "high": p + 0.05, "predicted": p, "observed": share(p - 0.04, 60)} for p in (0.25, 0.7, 0.85)
+        ]
+        ratings = [{"rating": r, "value": r / 7, "low": r / 7 - 0.1, "high": r / 7 + 0.1} for r in (1, 4, 7)]
+        parts[f"v1_reward_{kind}/accuracy.json"] = {
+            **model,
+            "calibration": {"bins": bins, "ece": 0.043, "brier": 0.2, "n": 180},
+            "accuracy_by_annotator": [{"annotator": "terse", **share(0.77)}],
+            "ratings": {"by_rating": ratings, "spearman": 0.512, "n": 90},
+            "baselines": {"by_strength": [{"strength": "better", "longer": share(0.413)}]},
+        }
+    for name, content in parts.items():
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_text(json.dumps(content))
+    rows = [
+        {"id": row["id"], "answer": row["answers"]["v2"], "tokens": 17 + i} for i, row in enumerate(samples()["rows"])
+    ]
+    (run / "eval/v2/answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    picked = [{"messages": [{"role": "user", "content": "Who bakes?"}, {"role": "assistant", "content": f"Baker {i}."}], "reward": 1.25 + i} for i in range(9)]  # fmt: skip
+    (run / "v1_rejection/samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in picked))
+    for name, (stage, inputs) in LINEAGE.items():
+        made_of = {
+            role: {"path": os.path.relpath(run / source, run / name), "hash": hash_of(source) if source in LINEAGE else "0"}
+            for role, source in inputs.items()
+        }  # fmt: skip
+        manifest = {"stage": stage, "fingerprint": "f", "hash": hash_of(name), "inputs": made_of, "files": {"x": {"bytes": 1_234_567}}}  # fmt: skip
+        (run / name).mkdir(parents=True, exist_ok=True)
+        (run / name / "manifest.json").write_text(json.dumps(manifest))
+
+
 def write_run(run: Path) -> Path:
     run.mkdir(parents=True)
     (run / "results.json").write_text(json.dumps(results()))
     (run / "samples.json").write_text(json.dumps(samples()))
-    seconds = (("data", 8.2), ("tokenizer", 3.4), ("shards", 6.0), ("pretrain", 231.4), ("sft", 34.9), ("v1_reward-helpfulness", 22.0),
-               ("v1_reward-safety", 18.3), ("v1_rejection", 41.2), ("v2_ppo", 96.5), ("evaluate", 52.8))  # fmt: skip
+    seconds = (("data", 8.2), ("tokenizer", 3.4), ("shards", 6.0), ("pretrain", 231.4), ("sft", 34.9), ("v1_reward_helpfulness", 22.0),
+               ("v1_reward_safety", 18.3), ("v1_rejection", 41.2), ("v2_ppo", 96.5), ("evaluate", 52.8))  # fmt: skip
     stages = [{"stage": s, "seconds": t, "peak_bytes": int(4e8 + t * 3e6)} for s, t in seconds]
     (run / "timings.json").write_text(json.dumps({"stages": stages}))
     write_curves(run)
+    write_version_parts(run)
     return run
 
 
