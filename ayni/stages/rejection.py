@@ -74,7 +74,7 @@ def run(
                 seed=row_seed(seed, f"rejection {version}"),
                 bar=bar,
             )
-        models = load_reward_models(scorers)
+        models = load_reward_models(scorers, settings.gate)
         reward_NK = models.of_answers(rows, answers, settings.row_len).gated.view(len(rows), settings.k)
         best = pick(rows, answers, reward_NK)
         best += [sample for artifact in carried for sample in read_jsonl(artifact / SAMPLES)]

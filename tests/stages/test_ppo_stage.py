@@ -12,7 +12,7 @@ from ayni.config import OptimizerSettings, PPOSettings
 from ayni.engine.score import log_probs_of
 from ayni.model.checkpoint import load_model, load_scalar
 from ayni.scoring.reward import load_reward_models
-from ayni.stages import ppo
+from ayni.stages import ppo, ppo_rollout
 from ayni.text.sources import read_prompts
 from ayni.text.tokenizer import load_tokenizer
 from ayni.train.loop import train_step
@@ -137,7 +137,7 @@ def test_trap_06_truncated_by_length_is_bootstrapped_where_the_setting_says_so(
 
 
 def _raw_rewards(players: ppo.Players, rows: list[dict]) -> torch.Tensor:
-    answers = ppo._sample(players, rows, seed=ppo.row_seed(players.seed, "rollout-2"))
+    answers = ppo_rollout.sample(players, rows, seed=ppo.row_seed(players.seed, "rollout-2"))
     return players.rewards.of_answers(rows, [[answer] for answer in answers], SETTINGS.row_len).gated
 
 
