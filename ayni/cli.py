@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 
 from ayni.config import (
+    DPOSettings,
     EvaluateSettings,
     ExportSettings,
     ImportSettings,
@@ -308,6 +309,29 @@ def ppo(
     settings = _settings(PPOSettings, {"iterations": iterations, "beta": beta}, lr, set_)
     stage.run(settings, data, model, Scorers(helpfulness, safety), out, seed=seed)
     _done(out, f"ayni chat {out}")
+
+
+@app.command(epilog="Example: ayni dpo --model models/sft --preferences preferences.jsonl --out models/dpo")
+def dpo(
+    model: ModelDir,
+    preferences: Annotated[
+        list[Path],
+        typer.Option("--preferences", "--data", help="Preferences, as `ayni reward` takes them; repeatable."),
+    ],
+    out: Out,
+    beta: Annotated[float | None, typer.Option(help="How strongly the model is held to where it starts.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the preferences.")] = None,
+    lr: Lr = None,
+    seed: Seed = 0,
+    set_: Set = None,
+    device: Device = "cpu",
+) -> None:
+    """Direct preference optimisation: train on preferences without reward models (not in the paper; to set beside PPO)."""
+    from ayni.stages import dpo as stage
+
+    settings = _settings(DPOSettings, {"beta": beta, "epochs": epochs}, lr, set_)
+    stage.run(settings, model, preferences, out, seed=seed, device=device)
+    _done(out, f"ayni chat {model} {out}", f"ayni eval --model {out} --data held_out.jsonl")
 
 
 @app.command(
