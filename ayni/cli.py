@@ -296,6 +296,9 @@ def ppo(
     data: Prompts,
     out: Out,
     safety: Safety = None,
+    guard: Annotated[
+        Path | None, typer.Option(help="Reward model that held-out answers are scored with and nothing is trained on.")
+    ] = None,
     iterations: Annotated[int | None, typer.Option(help="Rollouts (paper: 200-400).")] = None,
     beta: Annotated[float | None, typer.Option(help="KL coefficient (paper: 0.01 or 0.005).")] = None,
     lr: Lr = None,
@@ -307,7 +310,7 @@ def ppo(
     from ayni.stages import ppo as stage
 
     settings = _settings(PPOSettings, {"iterations": iterations, "beta": beta}, lr, set_)
-    stage.run(settings, data, model, Scorers(helpfulness, safety), out, seed=seed)
+    stage.run(settings, data, model, Scorers(helpfulness, safety, guard), out, seed=seed)
     _done(out, f"ayni chat {out}")
 
 

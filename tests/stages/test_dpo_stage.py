@@ -73,7 +73,7 @@ def test_the_packed_objective_is_the_naive_loop(
         expected -= settings.likelihood_weight * naive(policy, pair.chosen) / pair.chosen.answer_tokens
         right += ratio_c > ratio_r
     assert count == len(pairs)
-    assert float(loss) == pytest.approx(expected, rel=1e-4)
+    assert loss.item() == pytest.approx(expected, rel=1e-4)
     assert int(stats["accuracy"]) == right
 
 

@@ -196,7 +196,7 @@ def test_guard_samples_and_logs_come_out_whole_though_the_run_was_killed(
         raise KeyboardInterrupt
 
     update = ppo.update
-    monkeypatch.setattr(ppo, "update", lambda *given: killed() if given[4] == 4 else update(*given))
+    monkeypatch.setattr(ppo, "update", lambda *given: killed() if given[4] == 3 else update(*given))
     with pytest.raises(KeyboardInterrupt):
         run("resumed", guarded)
     monkeypatch.setattr(ppo, "update", update)
