@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 
 from ayni.config import (
+    DPOSettings,
     EvaluateSettings,
     ExportSettings,
     ImportSettings,
@@ -379,6 +380,9 @@ def ppo(
     data: Prompts,
     out: Out,
     safety: Safety = None,
+    guard: Annotated[
+        Path | None, typer.Option(help="Reward model that held-out answers are scored with and nothing is trained on.")
+    ] = None,
     iterations: Annotated[int | None, typer.Option(help="Rollouts (paper: 200-400).")] = None,
     beta: Annotated[float | None, typer.Option(help="KL coefficient (paper: 0.01 or 0.005).")] = None,
     lr: Lr = None,
@@ -390,8 +394,31 @@ def ppo(
     from ayni.stages import ppo as stage
 
     settings = _settings(PPOSettings, {"iterations": iterations, "beta": beta}, lr, set_)
-    stage.run(settings, data, model, Scorers(helpfulness, safety), out, seed=seed)
+    stage.run(settings, data, model, Scorers(helpfulness, safety, guard), out, seed=seed)
     _done(out, f"ayni chat {out}")
+
+
+@app.command(epilog="Example: ayni dpo --model models/sft --preferences preferences.jsonl --out models/dpo")
+def dpo(
+    model: ModelDir,
+    preferences: Annotated[
+        list[Path],
+        typer.Option("--preferences", "--data", help="Preferences, as `ayni reward` takes them; repeatable."),
+    ],
+    out: Out,
+    beta: Annotated[float | None, typer.Option(help="How strongly the model is held to where it starts.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the preferences.")] = None,
+    lr: Lr = None,
+    seed: Seed = 0,
+    set_: Set = None,
+    device: Device = "cpu",
+) -> None:
+    """Direct preference optimisation: train on preferences without reward models (not in the paper; to set beside PPO)."""
+    from ayni.stages import dpo as stage
+
+    settings = _settings(DPOSettings, {"beta": beta, "epochs": epochs}, lr, set_)
+    stage.run(settings, model, preferences, out, seed=seed, device=device)
+    _done(out, f"ayni chat {model} {out}", f"ayni eval --model {out} --data held_out.jsonl")
 
 
 @app.command(

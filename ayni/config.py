@@ -23,6 +23,8 @@ Precision = Literal["auto", "float32", "bfloat16"]
 ServedType = Literal["auto", "float32", "bfloat16", "int8"]  # int8: prompts are read in bf16, tokens decoded in int8
 Compile = Literal["auto", "always", "never"]  # auto: where the run is long enough to repay half a minute of compiling
 Temperature = Annotated[float, Field(gt=0, le=10)]
+# How two reward models become one: the paper's gate (3.2.3), their sum, or the helpfulness model alone (both: to compare).
+Gate = Literal["gated", "sum", "helpfulness"]
 
 
 class Settings(BaseModel):
@@ -264,13 +266,18 @@ class RejectionSettings(RowSettings):
     sampler: Path | None = None
     temperature: Temperature = 1.0
     max_new_tokens: Count = 48
+    gate: Gate = "gated"
     epochs: Count = 2
     start: Literal["sft", "latest"] = "sft"  # ambiguous in the paper; see docs/decisions.md
     carry_over_from: int = 4  # from this version on, top samples of all earlier versions join (V4 there)
 
 
 class PPOSettings(Settings):
-    """Paper 3.2.3: batch 512 in minibatches of 64 (8 optimizer steps), clip 0.2, beta 0.01, constant LR 1e-6 there."""
+    """Paper 3.2.3: batch 512 in minibatches of 64 (8 optimizer steps), clip 0.2, beta 0.01, constant LR 1e-6 there.
+
+    The gate's threshold is the safety model's own (`gate.json`). Paper silent: gamma, lambda, the critic and its start, the
+    whitening's scope, the sampling temperature, and what becomes of answers cut by length.
+    """
 
     iterations: Count = 20
     batch: Count = 512  # prompts an iteration, one answer each
@@ -281,20 +288,39 @@ class PPOSettings(Settings):
     compile: Compile = "auto"  # of the sampling; training steps are eager, since their shapes vary
     temperature: Temperature = 1.0
     max_new_tokens: Count = 48
-    beta: float = 0.01
+    gate: Gate = "gated"
+    whiten: Literal["batch", "off"] = "batch"  # of the reward: over an iteration's whole rollout, or raw scores
+    beta: float = 0.01  # of KL(pi || pi_0)
     clip: float = 0.2
     gamma: float = 1.0
     lam: float = 0.95
     value_clip: float = 0.2
     truncation: Literal["penalise", "bootstrap"] = "penalise"  # of answers cut by length; paper silent
     truncation_penalty: float = 1.0  # subtracted from the whitened reward
+    critic_start: Literal["helpfulness", "policy"] = "helpfulness"  # that reward model; the policy, under a new head
     critic_warmup: int = 1  # iterations in which only the critic learns; paper silent
     eval_every: Count = 5  # iterations between held-out rewards
+    samples: Count = 3  # held-out prompts whose answers are kept at every evaluation
     patience: Count = 3  # evaluations without a better held-out reward before it stops early
     max_kl: float = 10.0  # held-out summed KL at which it stops early
     save_every: Count = 5
     optimizer: OptimizerSettings = OptimizerSettings(lr=1e-6, schedule="constant")
     critic_optimizer: OptimizerSettings = OptimizerSettings(lr=1e-5, schedule="constant")
+
+
+class DPOSettings(FitSettings):
+    """Direct preference optimisation (Rafailov et al. 2023; not in the Llama 2 paper), to set beside PPO.
+
+    beta as there; LR 1e-6 and 150 warm-up steps of batch 64 there. `margin` is that of the reward models, off by default;
+    `likelihood_weight` that of -1/|y_c| log pi(y_c) beside the loss (Pang et al. 2024), 0 by default.
+    """
+
+    epochs: Count = 1
+    batch_pairs: Count = 64
+    beta: Annotated[float, Field(gt=0)] = 0.1
+    margin: Literal["none", "small", "large"] = "none"
+    likelihood_weight: Annotated[float, Field(ge=0)] = 0.0
+    optimizer: OptimizerSettings = OptimizerSettings(lr=1e-6, warmup_steps=10)
 
 
 class VersionSettings(Settings):

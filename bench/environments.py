@@ -81,6 +81,8 @@ PEERS = {
     "trl": Peer(("trl==1.16.0", "torch")),
     "trl-ppo": Peer(("trl==1.12.0", "torch")),
     "datasets": Peer(("datasets", "tokenizers")),
+    # Whose losses ours are compared with (bench/oracles/).
+    "verl": Peer(("verl==0.9.1", "torch")),
 }
 
 

@@ -110,6 +110,14 @@ def test_rejection_and_ppo_run_with_and_without_a_safety_model(models: Path) -> 
             assert (models / f"{name}{suffix}" / "model.safetensors").is_file()
 
 
+def test_dpo_runs_on_a_users_preferences(models: Path) -> None:
+    flags = ["--lr", "0.001", "--epochs", "2", "--set", "row_len=64", "--set", "batch_pairs=8"]
+    done = ayni("dpo", "--model", models / "sft", "--preferences", models / "pairs.jsonl", *flags, "--out", models / "dpo")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "next: ayni chat" in done.stdout
+    assert json.loads((models / "dpo" / "accuracy.json").read_text())["accuracy"]["n"] == 4
+
+
 def test_eval_of_a_chat_model_and_of_a_reward_model(models: Path) -> None:
     assert (
         ayni("eval", "--model", models / "sft", "--data", models / "chats.jsonl", "--max-new-tokens", "12").returncode
@@ -125,7 +133,7 @@ def test_eval_of_a_chat_model_and_of_a_reward_model(models: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "tokenizer", "pretrain", "sft", "reward", "rejection", "ppo", "eval", "chat"]
+    "command", ["run", "tokenizer", "pretrain", "sft", "reward", "rejection", "ppo", "dpo", "eval", "chat"]
 )
 def test_every_command_has_help_with_an_example(command: str) -> None:
     done = ayni(command, "--help")

@@ -3,7 +3,8 @@
     R_c(g | p) = R_s(g | p)  if p is tagged as a safety prompt or sigmoid(R_s(g | p)) < threshold,  else  R_h(g | p)
 
 The paper's threshold is 0.15; ours is chosen on held-out safety pairs by the reward stage, since 0.15 means nothing for a
-model that is not calibrated. Where there is no safety model, R_c is R_h.
+model that is not calibrated. Where there is no safety model, R_c is R_h. To compare with: `gate: sum` takes R_s + R_h,
+`gate: helpfulness` R_h alone.
 
 A small reward model does not see whether a value is true, though the chat model it started from does: an optional term
 adds that model's mean log-probability per answer token (paper silent; our choice, `likelihood` in the settings).
@@ -23,6 +24,7 @@ import torch
 from torch import Tensor
 
 from ayni.artifacts import read_json
+from ayni.config import Gate
 from ayni.engine.answers import Answer
 from ayni.engine.score import log_probs_of, scores_of
 from ayni.model.checkpoint import load_model, load_scalar
@@ -37,10 +39,14 @@ COEFFICIENT = "likelihood.json"
 
 @dataclass(frozen=True)
 class Scorers:
-    """The reward-model directories of a version; None: no safety model, hence no gate."""
+    """The reward-model directories of a version; None: no safety model, hence no gate.
+
+    `guard`: a model that PPO's held-out answers are scored with and nothing is trained on, to see over-optimisation.
+    """
 
     helpfulness: Path
     safety: Path | None
+    guard: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -92,8 +98,8 @@ class Rewards:
 
     helpfulness: Tensor
     safety: Tensor
-    gated: Tensor
-    by_safety: Tensor  # bool: the safety score was taken
+    gated: Tensor  # R_c, the two made one as the setting `gate` says
+    by_safety: Tensor  # bool: the gate takes the safety score (told under every setting, so that branches compare)
 
 
 @dataclass(frozen=True)
@@ -101,28 +107,40 @@ class RewardModels:
     helpfulness: RewardModel
     safety: RewardModel | None
     threshold: float  # probability of being safe below which the safety score takes over
+    gate: Gate = "gated"
+    guard: RewardModel | None = None
 
     def of_answers(self, rows: Sequence[dict[str, Any]], answers: Sequence[Sequence[Answer]], row_len: int) -> Rewards:
         """Scores of all answers to all prompt rows, flattened in order."""
         flat = [answer for samples in answers for answer in samples]
-        prompts, ids = [answer.prompt_ids for answer in flat], [answer.ids for answer in flat]
-        row_len = max(row_len, *(len(prompt) + len(answer) for prompt, answer in zip(prompts, ids)))
-        helpfulness_M = self.helpfulness.score(prompts, ids, row_len)
+        helpfulness_M = score_answers(self.helpfulness, flat, row_len)
         if self.safety is None:
             none_M = torch.zeros_like(helpfulness_M)
             return Rewards(helpfulness_M, none_M, helpfulness_M, none_M.bool())
-        safety_M = self.safety.score(prompts, ids, row_len)
+        safety_M = score_answers(self.safety, flat, row_len)
         tagged_M = torch.tensor(
             [row["prompt_kind"] == "safety" for row, samples in zip(rows, answers) for _ in samples]
         )
         gated_M = gated(safety_M, helpfulness_M, tagged_M, self.threshold)
-        return Rewards(helpfulness_M, safety_M, gated_M, tagged_M | (gated_M != helpfulness_M))
+        one_M = {"gated": gated_M, "sum": helpfulness_M + safety_M, "helpfulness": helpfulness_M}[self.gate]
+        return Rewards(helpfulness_M, safety_M, one_M, tagged_M | (gated_M != helpfulness_M))
 
 
-def load_reward_models(scorers: Scorers) -> RewardModels:
-    """Reads both models and the safety model's chosen threshold."""
+def score_answers(model: RewardModel, answers: Sequence[Answer], row_len: int) -> Tensor:
+    """Raw scores [M]; rows are made longer where an answer needs it, so that none loses its prompt's beginning."""
+    row_len = max(row_len, *(len(answer.prompt_ids) + len(answer.ids) for answer in answers))
+    return model.score([answer.prompt_ids for answer in answers], [answer.ids for answer in answers], row_len)
+
+
+def load_reward_models(scorers: Scorers, gate: Gate = "gated") -> RewardModels:
+    """Reads both models, the safety model's chosen threshold, and the guard model where one is named."""
+    if gate == "sum" and scorers.safety is None:
+        raise ValueError(
+            "gate sum adds two reward models: give a safety model too (--safety), or take gate=helpfulness"
+        )
     helpfulness = load_reward_model(scorers.helpfulness)
+    guard = load_reward_model(scorers.guard) if scorers.guard is not None else None
     if scorers.safety is None:
-        return RewardModels(helpfulness, None, 0.0)
-    gate = read_json(scorers.safety / GATE)
-    return RewardModels(helpfulness, load_reward_model(scorers.safety), float(gate["threshold"]))
+        return RewardModels(helpfulness, None, 0.0, gate, guard)
+    threshold = float(read_json(scorers.safety / GATE)["threshold"])
+    return RewardModels(helpfulness, load_reward_model(scorers.safety), threshold, gate, guard)

@@ -78,7 +78,7 @@ def run(
                 bar=bar,
             )
         scored = answers_in(load_tokenizer(scorers.helpfulness), tokenizer, rows, answers)
-        reward_NK = load_reward_models(scorers).of_answers(rows, scored, settings.row_len).gated
+        reward_NK = load_reward_models(scorers, settings.gate).of_answers(rows, scored, settings.row_len).gated
         reward_NK = reward_NK.view(len(rows), settings.k)
         best = pick(rows, answers_in(tuned_in, tokenizer, rows, answers), reward_NK)
         joining = [sample for artifact in carried for sample in read_jsonl(artifact / SAMPLES)]

@@ -78,6 +78,30 @@ def safety_loss(score_B: Float[Tensor, " B"], is_safe_B: Bool[Tensor, " B"]) -> 
     return F.binary_cross_entropy_with_logits(score_B, is_safe_B.to(score_B.dtype), reduction="none")
 
 
+# ---- direct preference optimisation (Rafailov et al. 2023; not in the paper) --------------------------------------------
+
+
+def implicit_reward(logp_B: Float[Tensor, " B"], ref_logp_B: Float[Tensor, " B"], beta: float) -> Float[Tensor, " B"]:
+    """beta (log pi(y|x) - log pi_ref(y|x)): the reward, up to a term of x, for which pi is the optimum of equation 4."""
+    return beta * (logp_B - ref_logp_B)
+
+
+def dpo_loss(
+    logp_chosen_B: Float[Tensor, " B"],
+    logp_rejected_B: Float[Tensor, " B"],
+    ref_chosen_B: Float[Tensor, " B"],
+    ref_rejected_B: Float[Tensor, " B"],
+    margin_B: Float[Tensor, " B"],
+    beta: float,
+) -> Float[Tensor, " B"]:
+    """-log sigmoid(beta [(log pi(y_c) - log pi_ref(y_c)) - (log pi(y_r) - log pi_ref(y_r))] - m), one value per pair.
+
+    Log-probabilities are sums over an answer's tokens. Equation 2 with implicit rewards; DPO itself has no margin (m = 0).
+    """
+    r_chosen_B = implicit_reward(logp_chosen_B, ref_chosen_B, beta)
+    return preference_loss(r_chosen_B, implicit_reward(logp_rejected_B, ref_rejected_B, beta), margin_B)
+
+
 # ---- reinforcement learning (paper 3.2.3; GAE, value head and whitening scope: paper silent) ----------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from ayni.config import OptimizerSettings, PPOSettings
 from ayni.engine.score import log_probs_of
 from ayni.model.checkpoint import load_model, load_scalar
 from ayni.scoring.reward import load_reward_models
-from ayni.stages import ppo
+from ayni.stages import ppo, ppo_rollout
 from ayni.text.sources import read_prompts
 from ayni.text.tokenizer import load_tokenizer
 from ayni.train.loop import train_step
@@ -137,8 +138,91 @@ def test_trap_06_truncated_by_length_is_bootstrapped_where_the_setting_says_so(
 
 
 def _raw_rewards(players: ppo.Players, rows: list[dict]) -> torch.Tensor:
-    answers = ppo._sample(players, rows, seed=ppo.row_seed(players.seed, "rollout-2"))
+    answers = ppo_rollout.sample(players, rows, seed=ppo.row_seed(players.seed, "rollout-2"))
     return players.rewards.of_answers(rows, [[answer] for answer in answers], SETTINGS.row_len).gated
+
+
+def test_rewards_are_logged_by_branch_and_the_engines_worst_mismatch(players: ppo.Players, smoke_run: Path) -> None:
+    rows = read_prompts(smoke_run / "data" / "prompts_train.jsonl")[:32]
+    answers = ppo_rollout.sample(players, rows, seed=ppo.row_seed(players.seed, "rollout-5"))
+    raw = players.rewards.of_answers(rows, [[answer] for answer in answers], SETTINGS.row_len)
+    _, figures = ppo.rollout(players, rows, iteration=5)
+    branches: dict[bool, list[float]] = {True: [], False: []}
+    for help_, safe, by_safety in zip(raw.helpfulness.tolist(), raw.safety.tolist(), raw.by_safety.tolist()):
+        branches[by_safety].append(safe if by_safety else help_)
+    assert figures["reward_safety_branch"] == pytest.approx(sum(branches[True]) / len(branches[True]), abs=1e-5)
+    assert figures["reward_help_branch"] == pytest.approx(sum(branches[False]) / len(branches[False]), abs=1e-5)
+    assert figures["reward"] == pytest.approx(sum(branches[True] + branches[False]) / 32, abs=1e-5)
+    experiences, _ = ppo.rollout(players, rows, iteration=5)
+    worst = max(
+        abs(x - y) for answer, e in zip(answers, experiences) for x, y in zip(answer.logprobs, e.old_logp_L.tolist())
+    )
+    assert figures["engine_gap_max"] == pytest.approx(worst, abs=1e-6)
+    assert figures["engine_gap"] <= figures["engine_gap_max"]
+
+
+def test_explained_variance_is_1_for_the_returns_and_0_for_their_mean() -> None:
+    return_N = torch.tensor([1.0, 4.0, -2.0, 0.5])
+    assert ppo_rollout.explained_variance(return_N, return_N).item() == pytest.approx(1.0)
+    assert ppo_rollout.explained_variance(return_N.mean().expand(4), return_N).item() == pytest.approx(0.0, abs=1e-6)
+
+
+SHORT = PPOSettings(
+    iterations=4,
+    batch=8,
+    minibatch=4,
+    row_len=128,
+    max_new_tokens=8,
+    eval_every=2,
+    save_every=1,
+    optimizer=OptimizerSettings(lr=1e-3, schedule="constant"),
+)
+
+
+def test_guard_samples_and_logs_come_out_whole_though_the_run_was_killed(
+    smoke_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The guard scores held-out answers and trains nothing: the policy is that of a run without one, bit for bit."""
+    helpfulness, safety = smoke_run / "v2_reward_helpfulness", smoke_run / "v2_reward_safety"
+    guarded = ppo.Scorers(helpfulness, safety, guard=smoke_run / "v1_reward_helpfulness")
+
+    def run(name: str, scorers: ppo.Scorers) -> Path:
+        return ppo.run(SHORT, smoke_run / "data", smoke_run / "sft", scorers, tmp_path / name, seed=0).path
+
+    plain, whole = run("plain", ppo.Scorers(helpfulness, safety)), run("whole", guarded)
+    assert (plain / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    update = ppo.update
+    monkeypatch.setattr(ppo, "update", lambda *given: killed() if given[4] == 3 else update(*given))
+    with pytest.raises(KeyboardInterrupt):
+        run("resumed", guarded)
+    monkeypatch.setattr(ppo, "update", update)
+    resumed = run("resumed", guarded)
+    for name in ("model.safetensors", "history.json", "logs/metrics.jsonl", "logs/samples.jsonl"):
+        assert (resumed / name).read_bytes() == (whole / name).read_bytes(), name
+
+    history = json.loads((whole / "history.json").read_text())
+    assert [row["step"] for row in history if "heldout_guard" in row] == [0, 2, 4]
+    assert not any("heldout_guard" in row for row in json.loads((plain / "history.json").read_text()))
+    samples = [json.loads(line) for line in (whole / "logs" / ppo.SAMPLES).read_text().splitlines()]
+    assert [row["step"] for row in samples] == [0, 0, 0, 2, 2, 2, 4, 4, 4]
+    assert {"id", "messages", "answer", "ended", "reward", "reward_help", "reward_safety", "kl"} <= set(samples[0])
+    assert [row["id"] for row in samples[:3]] == [row["id"] for row in samples[3:6]], "the same prompts every time"
+
+
+def test_the_critic_starts_where_the_setting_says(smoke_run: Path) -> None:
+    scorers = ppo.Scorers(smoke_run / "v2_reward_helpfulness", None)
+    tokens = torch.tensor([[1, 5, 9, 4]])
+    with torch.no_grad():
+        knowing = ppo.first_critic(SHORT, smoke_run / "sft", scorers)(tokens)
+        naive = ppo.first_critic(SHORT.model_copy(update={"critic_start": "policy"}), smoke_run / "sft", scorers)
+        assert torch.equal(knowing, load_scalar(scorers.helpfulness)(tokens))
+        assert torch.equal(naive(tokens), torch.zeros(1, 4))
+        weight = load_model(smoke_run / "sft").layers[0].state_dict()
+    assert all(torch.equal(value, weight[name]) for name, value in naive.layers[0].state_dict().items())
 
 
 def test_a_batch_that_minibatches_do_not_divide_is_refused(smoke_run: Path, tmp_path: Path) -> None:
