@@ -36,10 +36,9 @@ def lab(work: Path) -> Lab:
     return Lab(work / "smoke" / "seed-0", 0, "smoke", load_scale("smoke"))
 
 
-def small_model(**changes: int) -> Transformer:
-    model = Transformer(
-        ModelSettings(vocab_size=50, dim=16, n_layers=2, n_heads=2, n_kv_heads=1, ffn_dim=32, **changes)
-    )
+def small_model(max_seq_len: int) -> Transformer:
+    size = {"vocab_size": 50, "dim": 16, "n_layers": 2, "n_heads": 2, "n_kv_heads": 1, "ffn_dim": 32}
+    model = Transformer(ModelSettings.model_validate({**size, "max_seq_len": max_seq_len}))
     init_weights(model, 0, std=0.3)
     return model
 

@@ -45,7 +45,7 @@ def _throughput(batches: tuple[int, ...], contexts: tuple[int, ...], repeats: in
     speeds = tokens_per_second(models, batches, contexts, repeats)
     for (name, context, rows), speed in speeds.items():
         values[f"{name} {context} {rows}"] = {f"turn {i}": value for i, value in enumerate(speed)}
-        for other in set(models) - {name}:
+        for other in (other for other in models if other != name):
             ratios = [mine / theirs for mine, theirs in zip(speed, speeds[other, context, rows], strict=True)]
             values[f"{name}/{other} {context} {rows}"] = {f"turn {i}": ratio for i, ratio in enumerate(ratios)}
     megabytes = {name: cache_bytes(settings, batches[-1], contexts[-1]) / 2**20 for name, settings in models.items()}

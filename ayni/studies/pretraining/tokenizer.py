@@ -45,7 +45,10 @@ def conclude(outcomes: Outcomes) -> Conclusion:
         columns=["numbers", "tokens of “17 plus 12 is 29.”", "sums right, %", "dates right, %", "facts right, %", "loss of arithmetic, nats per character", "loss of all text"],
         rows=rows,
         panels=[Panel("right answers after SFT", "task", "share right", series, "bars")],
-        remarks=["The world's sums stay below 31 and its corpus tells all of them: with whole numbers a model can learn each by heart."],
+        remarks=[
+            "The world's sums stay below 31 and its corpus tells all of them: with whole numbers a model can learn each by heart.",
+            "Not told to split digits, SentencePiece also joins a number to the full stop behind it; nothing else differs.",
+        ],
     )  # fmt: skip
 
 
