@@ -159,6 +159,7 @@ class DataSettings(Settings):
 
 class TokenizerSettings(Settings):
     vocab_size: int = Field(default=2048, ge=300)  # 256 byte pieces, 8 special ones, and some text
+    split_digits: bool = True  # every number as its single digits (paper 2.1)
 
 
 class ShardSettings(Settings):

@@ -14,6 +14,8 @@ def run(settings: TokenizerSettings, corpus: Path, out: Path, *, seed: int) -> A
     """Trains on a file or folder of texts (.txt, .jsonl, .parquet)."""
 
     def work_in(work: Path) -> None:
-        train_tokenizer(read_texts(corpus), work, vocab_size=settings.vocab_size, seed=seed)
+        train_tokenizer(
+            read_texts(corpus), work, vocab_size=settings.vocab_size, seed=seed, split_digits=settings.split_digits
+        )
 
     return build(out, "tokenizer", settings.model_dump(), {"corpus": corpus}, seed, work_in)

@@ -8,7 +8,7 @@ from typing import get_args
 from ayni.studies.study import Group, Study
 
 BY_GROUP: dict[Group, tuple[str, ...]] = {
-    "pretraining": (),
+    "pretraining": ("gqa", "context", "tokenizer", "mixture", "beyond-optimal", "sft-quality", "curriculum"),
     "reward": ("margin",),
     "rlhf": ("best-of-k",),
 }

@@ -133,13 +133,18 @@ def _lines(texts: Iterable[str]) -> Iterator[str]:
 
 
 def train_tokenizer(
-    texts: Iterable[str], out_dir: Path, vocab_size: int, seed: int = 0, max_lines: int = 2_000_000
+    texts: Iterable[str],
+    out_dir: Path,
+    vocab_size: int,
+    seed: int = 0,
+    max_lines: int = 2_000_000,
+    split_digits: bool = True,
 ) -> Tokenizer:
     """SentencePiece BPE as in the paper (2.1), on at most `max_lines` lines drawn by `seed`; same texts, same bytes.
 
     Paper silent, taken from the released tokenizer: identity normalisation, extra whitespace kept, ids 0/1/2 = unknown,
     BOS, EOS. Ours: id 3 = padding (not EOS: TRAPS 10) and the dialogue markers as control symbols, one id each, which
-    no text can produce. Writes `tokenizer.model` and, for transformers and vLLM, `tokenizer.json` with a chat template.
+    no text can produce. `split_digits` off: numbers are cut like words. Writes `tokenizer.model` and, for transformers and vLLM, `tokenizer.json` with a chat template.
     """
     sentencepiece.set_random_generator_seed(seed)
     model = io.BytesIO()
@@ -149,7 +154,7 @@ def train_tokenizer(
             model_writer=model,
             model_type="bpe",
             vocab_size=vocab_size,
-            split_digits=True,
+            split_digits=split_digits,
             byte_fallback=True,
             character_coverage=0.99995,
             normalization_rule_name="identity",

@@ -127,3 +127,15 @@ def test_broken_files_are_named(tokenizer: Tokenizer, tmp_path: Path, name: str)
 def test_text_room_does_not_import_torch() -> None:
     code = "import sys, ayni.text.dialogue, ayni.text.sources, ayni.text.tokenizer; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_numbers_may_stay_whole(tmp_path: Path) -> None:
+    texts = [f"The year {year} came after {year - 1}." for year in range(1190, 1220)] * 4
+    whole = train_tokenizer(texts, tmp_path / "whole", vocab_size=330, seed=0, split_digits=False)
+    split = train_tokenizer(texts, tmp_path / "split", vocab_size=310, seed=0)
+    assert len(whole.encode("1200")) < len(split.encode("1200")) == 5  # a space in front, and four digits
+    other = tmp_path / "json"
+    other.mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (other / name).write_bytes((tmp_path / "whole" / name).read_bytes())
+    assert load_tokenizer(other).encode("In 1200 and 77") == whole.encode("In 1200 and 77")
