@@ -9,7 +9,7 @@ from ayni.studies.study import Group, Study
 
 BY_GROUP: dict[Group, tuple[str, ...]] = {
     "pretraining": (),
-    "reward": ("margin",),
+    "reward": ("margin", "safety-aux", "reward-calibration", "one-or-two-reward-models", "reward-scaling"),
     "rlhf": ("best-of-k",),
 }
 
