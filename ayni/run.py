@@ -155,7 +155,7 @@ def versions(run: Run, data: Path, variants: list[Variant]) -> None:
             for kind in ("helpfulness", "safety")
         }
         run.reward_models += [(f"{name} {kind}", path) for kind, path in rewards.items()]
-        scorers = Scorers(**rewards)
+        scorers = Scorers(**rewards, guard=run.guard)
         done = Version(name, previous, gathered, scorers, version.reward.row_len)
         run.versions.append(done)
         done.temperature, done.rejection = sample_the_best(

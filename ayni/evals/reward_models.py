@@ -24,7 +24,6 @@ from typing import Any
 
 import torch
 
-from ayni.config import RewardSettings
 from ayni.evals.baselines import baselines, table
 from ayni.evals.calibration import calibration, chosen_first, scores_by_rating
 from ayni.evals.statistics import share
@@ -70,11 +69,6 @@ class Scoring:
             self.answers([encode_side(self.tokenizer, row, side) for row in rows]) for side in ("chosen", "rejected")
         ]
         return [Ranked(*scored) for scored in zip(rows, *sides)]
-
-
-def ranked_right(model: RewardModel, tokenizer: Tokenizer, rows: Sequence[Row], settings: RewardSettings) -> list[bool]:
-    """For each pair whether the chosen answer scores higher; equal scores are not right."""
-    return [pair.right for pair in Scoring(model, tokenizer, settings.row_len).rank(rows)]
 
 
 def measure(

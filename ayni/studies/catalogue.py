@@ -9,7 +9,7 @@ from ayni.studies.study import Group, Study
 
 BY_GROUP: dict[Group, tuple[str, ...]] = {
     "pretraining": ("gqa", "context", "tokenizer", "mixture", "beyond-optimal", "sft-quality", "curriculum"),
-    "reward": ("margin",),
+    "reward": ("margin", "safety-aux", "reward-calibration", "one-or-two-reward-models", "reward-scaling"),
     "rlhf": ("best-of-k",),
 }
 

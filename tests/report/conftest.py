@@ -213,7 +213,8 @@ def write_version_parts(run: Path) -> None:
     for kind in ("helpfulness", "safety"):
         model = reward_model(f"v1 {kind}", 0.0 if kind == "helpfulness" else -0.03)
         bins = [
-            {"low": p - 0.05, "high": p + 0.05, "predicted": p, "observed": share(p - 0.04, 60)} for p in (0.25, 0.7, 0.85)
+            {"low": p - 0.05, "high": p + 0.05, "predicted": p, "observed": share(p - 0.04, 60)}
+            for p in (0.25, 0.7, 0.85)
         ]
         ratings = [{"rating": r, "value": r / 7, "low": r / 7 - 0.1, "high": r / 7 + 0.1} for r in (1, 4, 7)]
         parts[f"v1_reward_{kind}/accuracy.json"] = {
