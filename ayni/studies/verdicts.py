@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ayni.evals.judging import Verdict
+from ayni.evals.judging import ANSWERS, Verdict, read_verdicts
 from ayni.evals.metrics import is_benign, is_headline_fact
-from ayni.stages.evaluate import ANSWERS, read_verdicts
 from ayni.text.sources import read_jsonl, read_prompts
 
 Values = dict[str, dict[str, float]]
