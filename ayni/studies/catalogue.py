@@ -10,7 +10,17 @@ from ayni.studies.study import Group, Study
 BY_GROUP: dict[Group, tuple[str, ...]] = {
     "pretraining": ("gqa", "context", "tokenizer", "mixture", "beyond-optimal", "sft-quality", "curriculum"),
     "reward": ("margin", "safety-aux", "reward-calibration", "one-or-two-reward-models", "reward-scaling"),
-    "rlhf": ("best-of-k",),
+    "rlhf": (
+        "best-of-k",
+        "temperature",
+        "versions",
+        "carry-over",
+        "gate",
+        "kl",
+        "ppo-after-rejection",
+        "clean-demonstrations",
+        "ppo-or-dpo",
+    ),
 }
 
 

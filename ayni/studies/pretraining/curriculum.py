@@ -9,11 +9,11 @@ import numpy as np
 
 from ayni.engine.answers import row_seed, sample_answers
 from ayni.engine.engine import Engine
+from ayni.evals.reward_models import Scoring
 from ayni.model.checkpoint import load_model
 from ayni.scoring.reward import Scorers, load_reward_model, load_reward_models
 from ayni.stages import preferences
 from ayni.stages.preferences import Variant
-from ayni.stages.reward import ranked_right
 from ayni.studies.lab import Lab, changed
 from ayni.studies.paired import Outcomes, difference, level
 from ayni.studies.pretraining.held_out_text import ANSWER
@@ -64,8 +64,8 @@ def _accuracy(lab: Lab, neutral: Path, scorers: Scorers) -> dict[str, float]:
     assert scorers.helpfulness is not None
     rows = [row for row in read_preferences(neutral / "held_out.jsonl") if row["prompt_kind"] == "helpful"]
     model, tokenizer = load_reward_model(scorers.helpfulness), load_tokenizer(scorers.helpfulness)
-    right = ranked_right(model, tokenizer, rows, lab.version.reward)
-    return {row["id"]: float(hit) for row, hit in zip(rows, right, strict=True)}
+    ranked = Scoring(model, tokenizer, lab.version.reward.row_len).rank(rows)
+    return {pair.row["id"]: float(pair.right) for pair in ranked}
 
 
 def _rewards(lab: Lab, gathered: Path, model: Path, scorers: Scorers) -> dict[str, dict[str, float]]:

@@ -2,53 +2,35 @@
 
 from __future__ import annotations
 
-import random
-
 import numpy as np
 
-from ayni.engine.answers import row_seed, sample_answers
-from ayni.engine.engine import Engine
-from ayni.model.checkpoint import load_model
-from ayni.scoring.reward import load_reward_models
 from ayni.studies.lab import Lab
 from ayni.studies.paired import Outcomes, difference, level
-from ayni.studies.study import Conclusion, Effect, Outcome, Panel, Series, Study
-from ayni.text.prompts import draw_prompts
-from ayni.text.sources import read_prompts
-from ayni.text.tokenizer import load_tokenizer
+from ayni.studies.rlhf.chain import scorers, start
+from ayni.studies.rlhf.sampled import best_of
+from ayni.studies.rlhf.shown import line
+from ayni.studies.study import Conclusion, Outcome, Panel, Study
 
 KS = (1, 2, 4, 8, 16, 32)
-PROMPTS = 150  # held out from every training set
+PROMPTS = 150
 TEMPERATURE = 1.0
 UNITS = {"max": "standard deviations", "utility": "points"}
 
 
 def measure(lab: Lab, arm: str) -> Outcome:
     """K samples of the SFT model to each held-out prompt, by V1's reward models and by the examiner."""
-    data = lab.data()
-    base = lab.base(data)
-    model = lab.sft(data, base)
-    scorers = lab.scorers(data, model, [lab.preferences(data, lab.variants(data, base))])
+    begin = start(lab)
     ks = KS[:3] if lab.smoke else KS
-    rows = draw_prompts(read_prompts(data / "prompts_dev.jsonl"), 12 if lab.smoke else PROMPTS, random.Random(lab.seed))
-    tokenizer = load_tokenizer(model)
-    answers = sample_answers(
-        Engine(load_model(model), tokenizer),
-        tokenizer,
-        rows,
-        n=ks[-1],
-        temperature=TEMPERATURE,
-        max_new_tokens=lab.version.rejection.max_new_tokens,
-        seed=row_seed(lab.seed, "best of k"),
+    sampled = best_of(
+        lab, begin.data, begin.sft, scorers(lab, begin), prompts=PROMPTS, k=ks[-1], temperature=TEMPERATURE
     )
-    reward_NK = load_reward_models(scorers).of_answers(rows, answers, 256).gated.view(len(rows), ks[-1]).numpy()
-    spread = float(reward_NK.std())  # one seed's reward models may score wider than another's
-    judge = lab.judge(data)
+    spread = float(sampled.reward_NK.std())  # one seed's reward models may score wider than another's
+    judge = lab.judge(begin.data)
     values: dict[str, dict[str, float]] = {}
-    for i, row in enumerate(rows):
-        utility_K = [verdict.utility for verdict in judge.judge(row, [answer.text for answer in answers[i]])]
+    for row, texts, reward_K in zip(sampled.rows, sampled.texts, sampled.reward_NK.numpy()):
+        utility_K = [verdict.utility for verdict in judge.judge(row, texts)]
         for k in ks:
-            first_k = reward_NK[i, :k]
+            first_k = reward_K[:k]
             values.setdefault(f"max {k}", {})[row["id"]] = float(first_k.max()) / spread
             values.setdefault(f"median {k}", {})[row["id"]] = float(np.median(first_k)) / spread
             values.setdefault(f"utility {k}", {})[row["id"]] = utility_K[int(first_k.argmax())]
@@ -73,14 +55,10 @@ def conclude(outcomes: Outcomes) -> Conclusion:
         columns=["K", "max reward", "median reward", "examiner's utility of the best"],
         rows=[[k, *(curves[name][i].cell() for name in curves)] for i, k in enumerate(ks)],
         panels=[
-            Panel("reward models", "K samples", f"reward ({UNITS['max']})", [_line(name, ks, curves[name]) for name in ("max", "median")], log_x=True),
-            Panel("examiner", "K samples", "utility of the best by reward", [_line("best of K", ks, curves["utility"])], log_x=True),
+            Panel("reward models", "K samples", f"reward ({UNITS['max']})", [line(name, ks, curves[name]) for name in ("max", "median")], log_x=True),
+            Panel("examiner", "K samples", "utility of the best by reward", [line("best of K", ks, curves["utility"])], log_x=True),
         ],
     )  # fmt: skip
-
-
-def _line(name: str, ks: list[int], levels: list[Effect]) -> Series:
-    return Series(name, ks, [e.value for e in levels], [e.low for e in levels], [e.high for e in levels])
 
 
 STUDY = Study(
