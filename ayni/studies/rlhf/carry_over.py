@@ -46,9 +46,8 @@ def measure(lab: Lab, arm: str) -> Outcome:
     batches = lab.make("batches", deal, begin.data)
 
     def sample(number: int, latest: Path, earlier: list[Path], **updates: int) -> Path:
-        settings = {"start": "latest", "carry_over_from": 3, **full(lab, prompts=PROMPTS), **updates}
-        prompts = batches / f"batch-{number}.jsonl"
-        return lab.rejection(prompts, latest, begin.sft, by, earlier, number, **settings)
+        settings = {"carry_over_from": 3, **full(lab, prompts=PROMPTS), **updates}
+        return lab.rejection(batches / f"batch-{number}.jsonl", latest, latest, by, earlier, number, **settings)
 
     first = sample(1, begin.sft, [])
     second = sample(2, first, [first])
