@@ -14,7 +14,7 @@ from ayni.studies.study import Conclusion, Outcome, Panel, Study
 SIZES: dict[str, dict[str, Any]] = {  # heads 32 wide, a kv head for two of them (small: one for both)
     "small": {"dim": 64, "n_layers": 2, "n_heads": 2, "n_kv_heads": 1, "ffn_dim": 176},
     "middle": {},  # the recipe's
-    "large": {"dim": 192, "n_layers": 6, "n_heads": 6, "n_kv_heads": 3, "ffn_dim": 528},
+    "large": {"dim": 192, "n_heads": 6, "n_kv_heads": 3, "ffn_dim": 528},
 }
 SMOKE: dict[str, dict[str, Any]] = {"small": {"dim": 16}, "middle": {}, "large": {"n_layers": 3}}
 SHARES = {"1/8": 1 / 8, "1/4": 1 / 4, "1/2": 1 / 2, "all": 1.0}
