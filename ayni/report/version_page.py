@@ -35,6 +35,8 @@ SCORES = ("reward", "utility", "tokens")
 PPO_PANELS = (
     ("Reward (raw scores)", {"reward": "gated", "reward_help": "helpfulness", "reward_safety": "safety", "heldout_reward": "held-out"}),
     ("KL from the start (nats per answer)", {"kl_k1": "k1", "kl_k3": "k3", "heldout_kl": "held-out"}),
+    ("Reward by branch of the gate", {"reward_help_branch": "helpfulness", "reward_safety_branch": "safety"}),
+    ("Guard model, held-out answers", {"heldout_guard": "score"}),
     ("Mean tokens per answer", {"mean_tokens": "rollouts", "heldout_tokens": "held-out"}),
     ("Answers ended by EOS", {"eos_share": "share"}),
     ("Answers the safety model scored", {"gated_to_safety": "share"}),
@@ -43,7 +45,7 @@ PPO_PANELS = (
     ("Variance the critic explains", {"value_ev": "share"}),
     ("Losses", {"policy_loss": "policy", "value_loss": "critic"}),
     ("Mean ratio to the old policy", {"ratio": "ratio"}),
-    ("Gap between engine and training forward", {"engine_gap": "nats per token"}),
+    ("Engine against training forward (nats)", {"engine_gap": "mean", "engine_gap_max": "largest"}),
 )  # fmt: skip
 NO_PANEL = {"step", "optimizer_steps"}
 
