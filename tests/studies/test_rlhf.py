@@ -8,9 +8,6 @@ import numpy as np
 import pytest
 
 from ayni.artifacts import read_manifest
-from ayni.engine.answers import sample_answers
-from ayni.engine.engine import Engine
-from ayni.model.checkpoint import load_model
 from ayni.report import study as report
 from ayni.scoring.reward import load_reward_models
 from ayni.studies import catalogue, run
@@ -18,9 +15,10 @@ from ayni.studies.lab import Lab, load_scale
 from ayni.studies.paired import Outcomes, difference
 from ayni.studies.rlhf import carry_over, chain, ppo_or_dpo
 from ayni.studies.rlhf.contrasts import contrast, win_share
-from ayni.studies.rlhf.sampled import encoded, rewards_of_texts
+from ayni.studies.rlhf.sampled import rewards_of_texts
 from ayni.studies.rlhf.temperature import peak
 from ayni.studies.study import Outcome
+from ayni.text.dialogue import encode_chat, encode_prompt
 from ayni.text.sources import read_jsonl, read_prompts
 from ayni.text.tokenizer import load_tokenizer
 
@@ -142,23 +140,17 @@ def test_the_peak_of_a_parabola_is_found_between_the_points() -> None:
     assert peak(x, np.zeros(5)) == 0.4
 
 
-def test_texts_are_scored_as_the_sampled_answers_were(lab: Lab) -> None:
-    """Encoded anew, an answer that ended has the ids that it was sampled with, and so the same rewards."""
+def test_texts_are_scored_one_to_a_prompt(lab: Lab) -> None:
     begin = chain.start(lab)
-    rows = read_prompts(begin.data / "prompts_eval.jsonl")[:40]
-    tokenizer = load_tokenizer(begin.sft)
-    sampled = sample_answers(
-        Engine(load_model(begin.sft), tokenizer), tokenizer, rows, temperature=0.7, max_new_tokens=48, seed=0
-    )
-    pairs = [(row, answer) for row, [answer] in zip(rows, sampled)]
-    alike = [(r, a) for r, a in pairs if encoded(tokenizer, r, a.text).ids == a.ids]
-    assert all(encoded(tokenizer, r, a.text).prompt_ids == a.prompt_ids for r, a in pairs)
-    assert alike
-    by = chain.scorers(lab, begin)
-    wanted = load_reward_models(by).of_answers([r for r, _ in alike], [[a] for _, a in alike], 128)
-    found = rewards_of_texts(lab, by, [r for r, _ in alike], [a.text for _, a in alike])
-    for name in ("helpfulness", "safety"):
-        assert getattr(found, name).tolist() == pytest.approx(getattr(wanted, name).tolist(), abs=1e-5)
+    rows = read_prompts(begin.data / "prompts_eval.jsonl")[:6]
+    by, texts = chain.scorers(lab, begin), [f"Answer number {i}." for i in range(6)]
+    found = rewards_of_texts(lab, by, rows, texts)
+    models, tokenizer = load_reward_models(by), load_tokenizer(by.helpfulness)
+    for i, (row, text) in enumerate(zip(rows, texts)):
+        prompt = encode_prompt(tokenizer, row["messages"])
+        whole = encode_chat(tokenizer, [*row["messages"], {"role": "assistant", "content": text}])[0]
+        alone = models.helpfulness.score([prompt], [whole[len(prompt) :]], 256)
+        assert float(found.helpfulness[i]) == pytest.approx(float(alone[0]), abs=1e-4)
 
 
 def test_kl_study_reads_every_evaluation_of_ppo(work: Path, lab: Lab) -> None:

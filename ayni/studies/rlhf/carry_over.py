@@ -21,10 +21,10 @@ BATCHES = (
 )
 PROMPTS = 400  # of a round
 WORDS = {
-    "earlier": "V1 and V2, each on the tasks of its round",
-    "without": "V3, its own samples",
-    "longer": "V3, its own samples three times as often",
-    "with": "V3, top samples of all versions",
+    "earlier": "V1, V2 in their time",
+    "without": "V3 without",
+    "longer": "V3 without, longer",
+    "with": "V3 with",
 }
 
 
@@ -82,7 +82,7 @@ def conclude(outcomes: Outcomes) -> Conclusion:
         ],
         columns=columns,
         rows=rows,
-        panels=[Panel("tasks of earlier rounds", "", "share right", [line(arm, names, levels[arm]) for arm in WORDS], "bars")],
+        panels=[Panel("tasks of earlier rounds", "", "share right", [line(WORDS[arm], names, levels[arm]) for arm in WORDS], "bars")],
     )  # fmt: skip
 
 
@@ -101,5 +101,5 @@ STUDY = Study(
     measure=measure,
     conclude=conclude,
     method="Rejection sampling three times over, each from the latest model and each on prompts of other tasks (skills, then facts, then safety), so that there is something to forget: "
-    "the paper does not say how its rounds differed. V1's reward models throughout. The arm without earlier samples also at three times the epochs, as many steps as the arm with them.",
+    "the paper does not say how its rounds differed. V1's reward models throughout. V1 and V2 in their time: each on the tasks of its own round. V3 with: its own best samples and those of V1 and V2. Longer: V3 without, at three times the epochs, about as many steps as V3 with.",
 )

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from ayni.artifacts import LOGS
-from ayni.scoring.reward import load_reward_model
+from ayni.engine.answers import encoded_answer
+from ayni.scoring.reward import load_reward_model, score_answers
 from ayni.stages.ppo import SAMPLES
 from ayni.studies.lab import Lab
 from ayni.studies.paired import Outcomes, level
 from ayni.studies.rlhf.chain import full, scorers, start, versions
 from ayni.studies.rlhf.contrasts import Term, contrast
-from ayni.studies.rlhf.sampled import encoded
 from ayni.studies.rlhf.shown import line
 from ayni.studies.study import Conclusion, Outcome, Panel, Study
 from ayni.text.sources import read_jsonl, read_prompts
@@ -35,12 +35,11 @@ def measure(lab: Lab, arm: str) -> Outcome:
     rows = {row["id"]: row for row in read_prompts(begin.data / "prompts_dev.jsonl")}
     model = lab.ppo(begin.data, versions(lab, begin, 1)[0], scorers(lab, begin), beta=float(arm), samples=len(rows), **NEVER, **size)  # fmt: skip
     answers = read_jsonl(model / LOGS / SAMPLES)
-    asked = [rows[answer["id"]] for answer in answers]
     judge = lab.judge(begin.data)
     seen = {
         "reward": [answer["reward"] for answer in answers],
-        "guard": guard_scores(lab, guard, asked, [answer["answer"] for answer in answers]),
-        "utility": [judge.judge(row, [answer["answer"]])[0].utility for row, answer in zip(asked, answers)],
+        "guard": guard_scores(guard, answers, lab.version.reward.row_len),
+        "utility": [judge.judge(rows[answer["id"]], [answer["answer"]])[0].utility for answer in answers],
     }
     values: dict[str, dict[str, float]] = {}
     for name, figures in seen.items():
@@ -52,13 +51,11 @@ def measure(lab: Lab, arm: str) -> Outcome:
     return Outcome(values, {"steps": sorted({answer["step"] for answer in answers})})
 
 
-def guard_scores(lab: Lab, guard: Path, rows: list[dict[str, Any]], texts: list[str]) -> list[float]:
-    """Raw scores of a model that nothing was tuned by."""
+def guard_scores(guard: Path, answers: list[dict[str, Any]], row_len: int) -> list[float]:
+    """Raw scores by a model that nothing was tuned by; `answers`: rows of PPO's samples."""
     tokenizer = load_tokenizer(guard)
-    answers = [encoded(tokenizer, row, text) for row, text in zip(rows, texts)]
-    row_len = max(len(answer.prompt_ids) + len(answer.ids) for answer in answers)
-    prompts, ids = [answer.prompt_ids for answer in answers], [answer.ids for answer in answers]
-    scores: list[float] = load_reward_model(guard).score(prompts, ids, row_len).tolist()
+    texts = [encoded_answer(tokenizer, row["messages"], row["answer"], row["ended"]) for row in answers]
+    scores: list[float] = score_answers(load_reward_model(guard), texts, row_len).tolist()
     return scores
 
 

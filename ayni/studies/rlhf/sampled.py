@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from ayni.engine.answers import Answer, row_seed, sample_answers
+from ayni.engine.answers import encoded_answer, row_seed, sample_answers
 from ayni.engine.engine import Engine
 from ayni.model.checkpoint import load_model
 from ayni.scoring.reward import Rewards, Scorers, load_reward_models
 from ayni.studies.lab import Lab
-from ayni.text.dialogue import encode_chat, encode_prompt
 from ayni.text.prompts import draw_prompts
 from ayni.text.sources import read_prompts
-from ayni.text.tokenizer import Tokenizer, load_tokenizer
+from ayni.text.tokenizer import load_tokenizer
 
 Row = dict[str, Any]
 
@@ -30,6 +30,7 @@ class Sampled:
     rows: list[Row]
     texts: list[list[str]]
     reward_NK: Tensor
+    ended_NK: Tensor  # bool; False: cut by length
 
 
 def best_of(
@@ -48,18 +49,13 @@ def best_of(
         seed=row_seed(lab.seed, "best of k"),
     )
     rewards = load_reward_models(scorers).of_answers(rows, answers, lab.version.reward.row_len)
-    return Sampled(rows, [[answer.text for answer in row] for row in answers], rewards.gated.view(len(rows), k))
+    ended_NK = torch.tensor([[answer.ended for answer in row] for row in answers])
+    texts = [[answer.text for answer in row] for row in answers]
+    return Sampled(rows, texts, rewards.gated.view(len(rows), k), ended_NK)
 
 
 def rewards_of_texts(lab: Lab, scorers: Scorers, rows: Sequence[Row], texts: Sequence[str]) -> Rewards:
     """Raw scores of one text to each prompt."""
     tokenizer = load_tokenizer(scorers.helpfulness)
-    answers = [[encoded(tokenizer, row, text)] for row, text in zip(rows, texts, strict=True)]
+    answers = [[encoded_answer(tokenizer, row["messages"], text)] for row, text in zip(rows, texts, strict=True)]
     return load_reward_models(scorers).of_answers(rows, answers, lab.version.reward.row_len)
-
-
-def encoded(tokenizer: Tokenizer, row: Row, text: str) -> Answer:
-    """A text as the whole answer to a prompt, its end included; nothing is known of log-probabilities."""
-    prompt_ids = encode_prompt(tokenizer, row["messages"])
-    ids, _ = encode_chat(tokenizer, [*row["messages"], {"role": "assistant", "content": text}], "last")
-    return Answer(prompt_ids, ids[len(prompt_ids) :], text, ended=True, logprobs=[])

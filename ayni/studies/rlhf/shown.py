@@ -16,7 +16,7 @@ EXAMINED = {
     "violation": "violations, %",
     "refusal": "needless refusals, %",
 }
-DRAWN = ("utility", "facts_right", "violation")
+DRAWN = {"utility": "utility", "facts_right": "facts right", "violation": "violations"}
 
 
 def line(name: str, x: Sequence[float | str], levels: Sequence[Effect]) -> Series:
@@ -32,5 +32,7 @@ def examined(outcomes: Outcomes, words: Mapping[str, str]) -> tuple[list[str], l
 
 def examined_bars(outcomes: Outcomes, words: Mapping[str, str]) -> Panel:
     """Utility, facts and violations of every arm."""
-    bars = [line(said, DRAWN, [level(outcomes, name, arm) for name in DRAWN]) for arm, said in words.items()]
+    bars = [
+        line(said, [*DRAWN.values()], [level(outcomes, name, arm) for name in DRAWN]) for arm, said in words.items()
+    ]
     return Panel("by the examiner", "", "share; utility", bars, "bars")

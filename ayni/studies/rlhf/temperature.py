@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ayni.scoring.best_of import best_ended
 from ayni.studies.lab import Lab
 from ayni.studies.paired import Outcomes, level, statistic
 from ayni.studies.rlhf.chain import scorers, start, versions
@@ -27,9 +28,9 @@ def measure(lab: Lab, arm: str) -> Outcome:
     values: dict[str, dict[str, float]] = {}
     for temperature in TEMPERATURES[1::2] if lab.smoke else TEMPERATURES:
         sampled = best_of(lab, begin.data, model, by, prompts=PROMPTS, k=ks[-1], temperature=temperature)
-        for row, reward_K in zip(sampled.rows, sampled.reward_NK):
-            for k in ks:
-                values.setdefault(f"{k} at {temperature}", {})[row["id"]] = float(reward_K[:k].max())
+        for k in ks:
+            best_N = best_ended(sampled.reward_NK[:, :k], sampled.ended_NK[:, :k]).tolist()
+            values[f"{k} at {temperature}"] = {row["id"]: best for row, best in zip(sampled.rows, best_N)}
     return Outcome(values, {"ks": list(ks)})
 
 
@@ -88,6 +89,6 @@ STUDY = Study(
     arms=tuple(WORDS),
     measure=measure,
     conclude=conclude,
-    method="The SFT model and V1, made from it by rejection sampling; 16 answers to each of 100 held-out prompts at seven temperatures, by V1's gated reward. "
+    method="The SFT model and V1, made from it by rejection sampling; 16 answers to each of 100 held-out prompts at seven temperatures, by V1's gated reward; an answer cut by length is never the best. "
     "A best temperature is the top of the parabola through the highest mean and its neighbours.",
 )

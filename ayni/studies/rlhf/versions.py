@@ -3,8 +3,8 @@ a judge that had no part in the tuning."""
 
 from __future__ import annotations
 
+from ayni.evals.judging import ANSWERS
 from ayni.evals.metrics import is_benign
-from ayni.stages.evaluate import ANSWERS
 from ayni.studies.lab import Lab
 from ayni.studies.paired import Outcomes
 from ayni.studies.rlhf.chain import scorers, start, versions
@@ -71,7 +71,7 @@ def conclude(outcomes: Outcomes) -> Conclusion:
 STUDY = Study(
     name="versions",
     group="rlhf",
-    claim="Version after version RLHF wins against SFT on helpfulness and on harmlessness, by the own reward models and by an independent judge, and the last version beats the first.",
+    claim="After several versions RLHF wins against SFT on helpfulness and on harmlessness, by the own reward models and by an independent judge, and the last version beats the first.",
     paper="Figure 11: win rates on both axes grow from SFT over V1 to V5 (PPO); by the own reward models more than half are won against ChatGPT on both axes from V3 on, "
     "by GPT-4 as the judge the lead is smaller.",
     arms=tuple(WORDS),
