@@ -134,7 +134,8 @@ def test_once_on_a_finished_run_says_so_and_touches_nothing(smoke_run: Path) -> 
     done = ayni("watch", smoke_run, "--once")
     assert done.returncode == 0, done.stderr
     assert "finished: " in done.stdout
-    assert "27 stages done" in done.stdout
+    stages = json.loads((smoke_run / "timings.json").read_text())["stages"]
+    assert f"{len(stages)} stages done" in done.stdout
     assert files(smoke_run) == before
 
 
