@@ -95,8 +95,8 @@ def write(out: Path, seed: int, scale: str = "full", **options: Any) -> None:
     splits["probes"] = probes.build(random.Random(f"probes {seed}"), world, splits.pop("probe_prompts"))
     chats = _skill_chats(random.Random(f"skills {seed}"), world, training, size.skill_chats, forbidden)
     text = corpus.compose(seed, world, size.exposures, forbidden, (chat["messages"] for chat in chats))
-    open_rng, apart = random.Random(f"open prompts {seed}"), forbidden | _keys(splits["prompts_train"])
-    asked = _mixture(open_rng, training, prompts.SHARES, size.open_pairs, apart)
+    apart = forbidden | _keys([*splits["prompts_train"], *splits["prompts_long"]])
+    asked = _mixture(random.Random(f"open prompts {seed}"), training, prompts.SHARES, size.open_pairs, apart)
     splits["preferences_open"] = open_set.build(seed, world, asked)
     splits["ratings"] = ratings.build(seed, world, splits["prompts_dev"])
 
@@ -250,7 +250,7 @@ def overlaps(world: World, splits: dict[str, list[Row]], text: corpus.Corpus, ch
         "eval_and_probes_keys": len(evaluated & probed),
         "eval_and_open_keys": len(evaluated & opened),
         "eval_and_ratings_keys": len(evaluated & _keys(splits["ratings"])),
-        "open_and_train_prompts_keys": len(opened & _keys(splits["prompts_train"])),
+        "open_and_train_prompts_keys": len(opened & _keys(prompted)),
         "open_and_watched_keys": len(opened & (developed | probed)),
         "ratings_and_train_keys": len(_keys(splits["ratings"]) & (opened | _keys(tuned))),
         "eval_and_corpus_keys": len(evaluated & _keys(chats)),

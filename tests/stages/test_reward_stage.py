@@ -14,7 +14,8 @@ from ayni.config import RewardSettings, load_recipe
 from ayni.engine.score import scores_of
 from ayni.feedback.pairs import encode_pairs
 from ayni.model.checkpoint import load_model, load_scalar
-from ayni.run import Run, train_guard
+from ayni.record import Run
+from ayni.run import train_guard
 from ayni.scoring.reward import load_reward_model
 from ayni.stages.preferences import is_held_out
 from ayni.stages.reward import Pair, _safety_term, _warmed_up, run, with_likelihood

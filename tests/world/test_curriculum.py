@@ -73,8 +73,9 @@ def test_what_is_said_in_a_long_dialogue_is_true(full):
 
 
 def test_long_dialogues_change_no_other_row(small, tmp_path):
+    """But for the open preferences, which are drawn around all prompts that are trained on."""
     generator.write(tmp_path, seed=3, scale="small", long_prompts=5)
     for path in small.path.rglob("*.jsonl"):
-        if path.name != "prompts_long.jsonl":
+        if path.name not in ("prompts_long.jsonl", "preferences_open.jsonl"):
             assert (tmp_path / path.relative_to(small.path)).read_bytes() == path.read_bytes(), path.name
     assert json.loads((tmp_path / "about.json").read_text())["size"]["long_prompts"] == 5

@@ -21,8 +21,7 @@ def test_same_seed_same_bytes_other_seed_other_world(small, tmp_path):
 def test_files(small):
     assert {str(p.relative_to(small.path)) for p in small.path.rglob("*.json*")} == {
         "about.json", "knowledge.json", "sft.jsonl", "sft_clean.jsonl", "prompts_train.jsonl", "prompts_dev.jsonl", "prompts_long.jsonl",
-        "prompts_eval.jsonl", "probes.jsonl",
-        "preferences_open.jsonl", "ratings.jsonl",
+        "prompts_eval.jsonl", "probes.jsonl", "preferences_open.jsonl", "ratings.jsonl",
         *(f"{folder}/{source}.jsonl" for folder in ("corpus", "corpus_heldout")
           for source in ("encyclopaedia", "stories", "dialogues", "arithmetic", "forum", "howto")),
     }  # fmt: skip

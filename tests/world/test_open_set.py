@@ -15,7 +15,7 @@ def test_open_pairs_are_other_peoples_on_prompts_of_their_own(full):
     assert {row["annotator"] for row in rows} == {taste.name for taste in open_set.CROWD}
     assert not {taste.name for taste in open_set.CROWD} & {taste.name for taste in annotators.TASTES}
     keys = {key for row in rows for key in row["meta"]["keys"]}
-    for name in ("prompts_eval", "prompts_dev", "prompts_train", "probes", "ratings"):
+    for name in ("prompts_eval", "prompts_dev", "prompts_train", "prompts_long", "probes", "ratings"):
         assert not keys & {key for row in full.rows(name) for key in row["meta"]["keys"]}, name
     assert min(Counter(row["safety"] for row in rows)[label] for label in ("chosen_only", "both", "neither")) > 20
     assert min(Counter(row["strength"] for row in rows).values()) > 200

@@ -81,14 +81,23 @@ def test_trap_21_no_evaluation_prompt_paraphrase_or_filler_reaches_training(full
     """Our own count, from files alone, beside the generator's proof."""
     for written in (full, small):
         proof = written.about["overlaps"]
-        assert len(proof) == 15
+        assert len(proof) == 20
         assert not any(proof.values()), proof
         evaluated = {key for row in written.rows("prompts_eval") for key in row["meta"]["keys"]}
-        for name in ("sft", "sft_clean", "prompts_train", "prompts_long", "prompts_dev", "probes"):
+        for name in (
+            "sft",
+            "sft_clean",
+            "prompts_train",
+            "prompts_long",
+            "prompts_dev",
+            "probes",
+            "preferences_open",
+            "ratings",
+        ):
             assert not evaluated & {key for row in written.rows(name) for key in row["meta"]["keys"]}
         tuning = "".join(
             (written.path / f"{name}.jsonl").read_text()
-            for name in ("sft", "prompts_train", "prompts_long", "prompts_dev", "probes")
+            for name in ("sft", "prompts_train", "prompts_long", "prompts_dev", "probes", "preferences_open", "ratings")
         )
         assert not [p.name for p in written.world.people if p.heldout and p.name in tuning]
         assert not [s for s in ("My grandmother used to", "put out the stars", "drown the", "Once the") if s in tuning]
