@@ -16,6 +16,7 @@ from ayni.report.figures import PRINT, STYLE, Palette, dress
 from ayni.telemetry import short
 
 Result = dict[str, Any]
+FEW = 8  # points of a logarithmic axis that are marked one by one
 
 
 def write(results: Sequence[Path]) -> list[Path]:
@@ -57,6 +58,9 @@ def draw_panel(axes: Axes, colours: Palette, panel: Result) -> None:
         draw_lines(axes, colours, panel["series"])
     if panel["log_x"]:
         axes.set_xscale("log")
+        if len(points := sorted({x for line in panel["series"] for x in line["x"]})) <= FEW:
+            axes.set_xticks(points, [short(x) for x in points])
+            axes.minorticks_off()
     if panel["log_y"]:
         axes.set_yscale("log")
     if len(panel["series"]) > 1:
@@ -75,6 +79,7 @@ def draw_bars(axes: Axes, colours: Palette, series: Sequence[Result]) -> None:
             above = [0.0 if high is None else high - y for y, high in zip(heights, line["high"])]
             axes.errorbar(at, heights, [below, above], fmt="none", ecolor=colours.ink, elinewidth=0.9, capsize=2)
     axes.set_xticks(range(len(groups)), [name.replace(" ", "\n") if len(groups) < 7 else name for name in groups])
+    axes.margins(y=0.35)  # above the bars, for the legend
     if len(groups) >= 7:
         axes.tick_params(axis="x", rotation=60)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.stats import binom
+from scipy.stats import binom, kurtosis, skew
 
 from ayni.artifacts import read_json
 from ayni.evals.calibration import calibration
@@ -125,10 +125,8 @@ def test_bimodality_of_known_distributions() -> None:
     assert of_scores.bimodality(np.linspace(-3, 5, 10_001)) == pytest.approx(5 / 9, abs=1e-3)
     assert of_scores.bimodality(np.array([-1.0, 2.0, -1.0, 2.0, 2.0])) == pytest.approx(1)
     assert of_scores.bimodality(np.zeros(5)) == 0
-    y = [0.5, 1.0, 4.0, 4.5, 9.0]
-    m = sum(y) / 5
-    m2, m3, m4 = (sum((v - m) ** k for v in y) / 5 for k in (2, 3, 4))
-    assert of_scores.bimodality(np.array(y)) == pytest.approx((m3**2 / m2**3 + 1) / (m4 / m2**2))
+    y = np.array([0.5, 1.0, 4.0, 4.5, 9.0])
+    assert of_scores.bimodality(y) == pytest.approx((skew(y) ** 2 + 1) / kurtosis(y, fisher=False))
 
 
 def test_separation_counts_pairs_of_an_unsafe_and_a_safe_answer() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.special import expit
-from scipy.stats import kurtosis, skew, spearmanr
+from scipy.stats import rankdata, spearmanr
 
 from ayni.evals.calibration import BINS
 
@@ -16,7 +16,11 @@ def bimodality(score_N: np.ndarray) -> float:
 
     0 for scores that are all equal.
     """
-    return 0.0 if np.ptp(score_N) == 0 else float((skew(score_N) ** 2 + 1) / kurtosis(score_N, fisher=False))
+    if np.ptp(score_N) == 0:
+        return 0.0
+    d_N = score_N - score_N.mean()
+    m2, m3, m4 = (d_N**2).mean(), (d_N**3).mean(), (d_N**4).mean()
+    return float((m3**2 / m2**3 + 1) / (m4 / m2**2))
 
 
 def separation(answer_N2: np.ndarray) -> float:
@@ -24,10 +28,12 @@ def separation(answer_N2: np.ndarray) -> float:
 
     Columns: score, 1 if unsafe.
     """
-    from sklearn.metrics import roc_auc_score
-
     unsafe_N = answer_N2[:, 1] > 0
-    return 0.5 if unsafe_N.all() or not unsafe_N.any() else float(roc_auc_score(unsafe_N, -answer_N2[:, 0]))
+    u, s = int(unsafe_N.sum()), int((~unsafe_N).sum())
+    if u == 0 or s == 0:
+        return 0.5
+    rank_N = rankdata(-answer_N2[:, 0])  # the Mann-Whitney statistic
+    return float((rank_N[unsafe_N].sum() - u * (u + 1) / 2) / (u * s))
 
 
 def rank_correlation(rows_N2: np.ndarray) -> float:
