@@ -55,7 +55,13 @@ def read_texts(path: Path) -> Iterator[str]:
 
 def read_jsonl(path: Path) -> list[Row]:
     """All rows of one file or folder as they are."""
-    return [row for _, row in _rows(path)]
+    return [row for _, row in read_rows(path)]
+
+
+def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
+    """(place for error messages, row) of every row of a file or folder."""
+    for file in text_files(path, ROW_SUFFIXES):
+        yield from _parquet_rows(file) if file.suffix == ".parquet" else _json_rows(file)
 
 
 def write_jsonl(path: Path, rows: Iterable[Row]) -> int:
@@ -73,7 +79,7 @@ def write_jsonl(path: Path, rows: Iterable[Row]) -> int:
 def read_chats(path: Path) -> list[Row]:
     """Rows with `messages` that end in an answer (or `prompt` and `completion`, which become messages)."""
     out = []
-    for where, row in _rows(path):
+    for where, row in read_rows(path):
         if "messages" in row:
             messages = row["messages"]
         elif "completion" in row:
@@ -93,7 +99,7 @@ def read_chats(path: Path) -> list[Row]:
 def read_prompts(path: Path) -> list[Row]:
     """Rows with `messages` that end with the user (or `prompt`, text or messages), `id`, `prompt_kind`, `task`, `meta`."""
     out = []
-    for number, (where, row) in enumerate(_rows(path), 1):
+    for number, (where, row) in enumerate(read_rows(path), 1):
         if "messages" not in row and "prompt" not in row:
             raise ValueError(f"{where}: expected the key messages or prompt, found {_keys(row)}")
         messages = row["messages"] if "messages" in row else _side(row, "prompt", "user", where)
@@ -114,7 +120,7 @@ def read_preferences(path: Path) -> list[Row]:
     """
     out = []
     undecided = 0
-    for where, given in _rows(path):
+    for where, given in read_rows(path):
         row = given
         if is_judgement(given):
             judged = from_judgement(given, where)
@@ -180,16 +186,10 @@ def _plain_documents(file: Path) -> Iterator[str]:
 
 
 def _text_column(file: Path) -> Iterator[str]:
-    for where, row in _rows(file):
+    for where, row in read_rows(file):
         if not isinstance(row.get("text"), str):
             raise ValueError(f'{where}: expected the key "text" with a string, found {_keys(row)}')
         yield row["text"]
-
-
-def _rows(path: Path) -> Iterator[tuple[str, Row]]:
-    """(place for error messages, row) of every row of a file or folder."""
-    for file in text_files(path, ROW_SUFFIXES):
-        yield from _parquet_rows(file) if file.suffix == ".parquet" else _json_rows(file)
 
 
 def _json_rows(file: Path) -> Iterator[tuple[str, Row]]:
