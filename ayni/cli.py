@@ -574,10 +574,10 @@ def audit(
     terms: Annotated[
         Path | None, typer.Option(help="Folder of AXIS.txt with descriptors of your own, one a line.")
     ] = None,
-    toxicity: Annotated[str | None, typer.Option(help="A scorer of lines (plug-in); default: explicit rudeness.")] = None,
-    language: Annotated[
-        str | None, typer.Option(help="An identifier (plug-in), or none; default: py3langid.")
+    toxicity: Annotated[
+        str | None, typer.Option(help="A scorer of lines (plug-in); default: explicit rudeness.")
     ] = None,
+    language: Annotated[str | None, typer.Option(help="An identifier (plug-in), or none; default: py3langid.")] = None,
     seed: Seed = 0,
     set_: Set = None,
 ) -> None:
@@ -623,7 +623,9 @@ def contamination(
         train, eval_, tokenizer = train or own[0], eval_ or own[1], tokenizer or own[2]
         out = out or run / "contamination"
     if not train or not eval_:
-        raise ValueError("name the training texts with --train and the evaluation samples with --eval, or a run with --run")
+        raise ValueError(
+            "name the training texts with --train and the evaluation samples with --eval, or a run with --run"
+        )
     target = out or eval_[0].with_name(f"{eval_[0].name.split('.')[0]}-contamination")
     settings = _settings(ContaminationSettings, {}, None, set_)
     stage.run(settings, train, eval_, scores or [], tokenizer, target)

@@ -54,17 +54,12 @@ def tables(found: Row) -> list[Row]:
     out = [
         {"title": f"Pronouns (Table 9a), {count}", "head": ["", "% of documents", "% of the group's", "paper"], "rows": pronouns},
         {"title": "Descriptors (Table 9b)", "head": ["", "% of documents", "% of the axis's", "paper"], "rows": _descriptor_rows(found["descriptors"])},
-        {"title": f"Toxicity (fig. 13): {scorer(found)}", "head": ["", "figure", "paper"], "rows": _toxicity_rows(found["toxicity"])},
+        {"title": "Toxicity (fig. 13)", "head": ["", "figure", "paper"], "rows": _toxicity_rows(found["toxicity"])},
     ]  # fmt: skip
     if found["languages"]["shares"]:
         head = ["", "% of documents", "paper"]
         out.append({"title": "Languages (Table 10)", "head": head, "rows": _language_rows(found["languages"])})
     return out
-
-
-def scorer(found: Row) -> str:
-    name = found["toxicity"]["scorer"]
-    return SCORERS.get(name, f"scorer {name}")
 
 
 def _pronoun_rows(groups: Row) -> list[list[str]]:
@@ -93,7 +88,9 @@ def _descriptor_rows(axes: Row) -> list[list[str]]:
 
 
 def _toxicity_rows(found: Row) -> list[list[str]]:
+    name: str = found["scorer"]
     return [
+        ["scorer", SCORERS.get(name, name), "HateBERT on ToxiGen"],
         ["documents scored", f"{found['scored']:,}", "10%"],
         ["mean of the documents, %", percent(found["mean"]), ""],
         ["documents at 0.5 or more, %", percent(found["toxic"]["share"]), f"{PAPER_TOXIC:.1f}"],

@@ -36,7 +36,14 @@ def _with_scores(dataset: Row) -> None:
     shown = next((table for table in tables if table["L"] == at), tables[0])
     verdict = "contamination shows in the scores" if at else "no effect at any L"
     cells = [
-        [row["subset"], percent(row["contamination"]), row["n"], number(row["mean"]), number(row["mu"]), number(row["z"], 2)]
+        [
+            row["subset"],
+            percent(row["contamination"]),
+            row["n"],
+            number(row["mean"]),
+            number(row["mu"]),
+            number(row["z"], 2),
+        ]
         for row in shown["subsets"]
     ]
     telemetry.table(
@@ -53,7 +60,12 @@ def _without_scores(dataset: Row) -> None:
 
 def _sweep(dataset: Row, title: str, key: str) -> None:
     names = [row["subset"] for row in dataset["by_length"][0]["subsets"]]
-    marks = {"clean": "clean <20%", "not clean": "not clean >=20%", "not dirty": "not dirty <80%", "dirty": "dirty >=80%"}
+    marks = {
+        "clean": "clean <20%",
+        "not clean": "not clean >=20%",
+        "not dirty": "not dirty <80%",
+        "dirty": "dirty >=80%",
+    }
     cells = [
         [f"L = {table['L']}", percent(table["contamination"])]
         + [row["n"] if key == "n" else number(row["z"], 2) for row in table["subsets"]]
@@ -69,7 +81,9 @@ def _examples(rows: list[Row]) -> None:
     for row in worst:
         share = next(iter(row["contamination"].values()))
         telemetry.show(
-            Text(f"{row['id']}: {share:.0%} of {row['tokens']} tokens; {row['longest_match']} in one piece, {row['found_in']}"),
+            Text(
+                f"{row['id']}: {share:.0%} of {row['tokens']} tokens; {row['longest_match']} in one piece, {row['found_in']}"
+            ),
             Text(f"  {' '.join(row['excerpt'].split())[:160]}"),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def run(
         found = scan(texts, read_training(list(training)), pieces, settings.lengths)
         names = data_set_names(files)
         bounds = np.cumsum([0, *map(len, datasets)])
-        slices = [slice(begin, end) for begin, end in zip(bounds, bounds[1:])]
+        slices = [slice(begin, end) for begin, end in pairwise(bounds)]
         results = {
             "tokens": "words and punctuation marks" if pieces is None else f"tokenizer {pieces.hash[:12]}",
             "training": {"documents": found.documents, "tokens": found.training_tokens},
@@ -83,7 +84,11 @@ def of_run(directory: Path) -> tuple[list[Path], list[Path], Path | None]:
             f"{directory}: expected a run directory with data/corpus or data/sft.jsonl, and data/prompts_eval.jsonl; "
             "name the files with --train and --eval instead"
         )
-    places = [path for name in ("tokenizer", "base") if any((path := directory / name).joinpath(f).is_file() for f in FILES[:2])]
+    places = [
+        path
+        for name in ("tokenizer", "base")
+        if any((path := directory / name).joinpath(f).is_file() for f in FILES[:2])
+    ]
     return training, [evaluation], places[0] if places else None
 
 
@@ -110,7 +115,7 @@ def _data_set(settings: ContaminationSettings, found: Found, part: slice, score_
 def _row(settings: ContaminationSettings, found: Found, s: int, name: str, sample: Sample) -> dict[str, Any]:
     shares = {str(length): round(float(found.share_KS[k, s]), 6) for k, length in enumerate(settings.lengths)}
     row = {"dataset": name, "id": sample.id, "tokens": int(found.tokens_S[s]), "contamination": shares}
-    match = {"longest_match": int(found.longest_S[s])}
+    match: dict[str, Any] = {"longest_match": int(found.longest_S[s])}
     if found.longest_S[s]:
         match |= {"found_in": found.origin_S[s], "excerpt": found.excerpt_S[s][:EXCERPT]}
     return row | match

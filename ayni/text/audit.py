@@ -10,6 +10,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from multiprocessing import get_context
 from typing import Any
 
@@ -47,8 +48,12 @@ class Counts:
     documents: int = 0
     characters: int = 0
     words: Counter[str] = field(default_factory=Counter)  # of each pronoun
-    classes: Counter[tuple[str, str]] = field(default_factory=Counter)  # ("gender", "she"); ("gender", "") is any of them
-    terms: Counter[tuple[str, str]] = field(default_factory=Counter)  # ("religion", "buddhist"); ("religion", "") likewise
+    classes: Counter[tuple[str, str]] = field(
+        default_factory=Counter
+    )  # ("gender", "she"); ("gender", "") is any of them
+    terms: Counter[tuple[str, str]] = field(
+        default_factory=Counter
+    )  # ("religion", "buddhist"); ("religion", "") likewise
     languages: Counter[str] = field(default_factory=Counter)
     scored: int = 0
     histogram: np.ndarray = field(default_factory=lambda: np.zeros(BINS, np.int64))
@@ -108,7 +113,9 @@ class Auditor:
         """A document's toxicity is the mean over its lines that are not blank."""
         scores = self._score([line for line in text.splitlines() if line.strip()])
         if not all(0 <= score <= 1 for score in scores):
-            raise ValueError(f"the toxicity scorer {self.settings.toxicity!r} gave {scores}; expected shares from 0 to 1")
+            raise ValueError(
+                f"the toxicity scorer {self.settings.toxicity!r} gave {scores}; expected shares from 0 to 1"
+            )
         mean = sum(scores) / len(scores)
         counts.scored += 1
         counts.histogram[min(int(mean * BINS), BINS - 1)] += 1
@@ -130,15 +137,17 @@ def audit(texts: Iterable[str], settings: AuditSettings, seed: int) -> Row:
 def _counted(auditor: Auditor, texts: Iterable[str]) -> Iterator[Counts]:
     """Counts batch by batch in their order; no more than a few batches are in memory."""
     processes = auditor.settings.processes
-    if processes == 1:
-        for first, batch in _numbered(texts):
+    batches = _numbered(texts)
+    head = list(islice(batches, 2))
+    if processes == 1 or len(head) < 2:  # a small corpus is through before a process has started
+        for first, batch in chain(head, batches):
             yield auditor.count(batch, first)
         return
     with ProcessPoolExecutor(
         processes, get_context("spawn"), initializer=_start, initargs=(auditor.settings, auditor.seed)
     ) as pool:
         waiting: deque[Future[Counts]] = deque()
-        for first, batch in _numbered(texts):
+        for first, batch in chain(head, batches):
             waiting.append(pool.submit(_count, batch, first))
             if len(waiting) > 2 * processes:
                 yield waiting.popleft().result()
@@ -203,7 +212,9 @@ def _figures(counts: Counts, auditor: Auditor) -> Row:
         "languages": {
             "identifier": settings.language,
             "threshold": settings.language_threshold,
-            "shares": {code: _share(n, documents) for code, n in sorted(counts.languages.items(), key=lambda e: (-e[1], e[0]))},
+            "shares": {
+                code: _share(n, documents) for code, n in sorted(counts.languages.items(), key=lambda e: (-e[1], e[0]))
+            },
         },
     }
 

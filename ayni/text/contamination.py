@@ -103,9 +103,7 @@ def scan(
                     counts = length_M > shortest
                     np.add.at(change_KE[k], found.begin_M[counts], 1)
                     np.add.at(change_KE[k], found.end_M[counts], -1)
-                _keep_longest(
-                    best, samples.sample_E[found.begin_M], length_M, found.begin_M, document_T[found.place_M]
-                )
+                _keep_longest(best, samples.sample_E[found.begin_M], length_M, found.begin_M, document_T[found.place_M])
             documents += int(wall_T.sum()) // 2
             tokens += len(tokens_T) - int(wall_T.sum())
             bar.advance(len(tokens_T), documents=documents, samples_hit=int((best[0] > 0).sum()))

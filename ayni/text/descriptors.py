@@ -47,7 +47,9 @@ def _told_apart(found: Mapping[str, Iterable[str]]) -> None:
     for axis, terms in found.items():
         for term in terms:
             if term in axis_of:
-                raise ValueError(f"descriptor {term!r} stands in two axes, {axis_of[term]} and {axis}; strike it from one")
+                raise ValueError(
+                    f"descriptor {term!r} stands in two axes, {axis_of[term]} and {axis}; strike it from one"
+                )
             axis_of[term] = axis
 
 

@@ -77,10 +77,9 @@ class Samples:
         walls = np.append(np.flatnonzero(wall_T), len(tokens_T))
         place_H, entry_H = self._hits(tokens_T)
         before_H = np.where(place_H > 0, tokens_T[place_H - 1], -2)
-        for start_P, place_P in self._run_starts(place_H, entry_H, before_H):
-            if open_E is not None:
-                wanted_P = open_E[start_P]
-                start_P, place_P = start_P[wanted_P], place_P[wanted_P]
+        for all_starts, all_places in self._run_starts(place_H, entry_H, before_H):
+            wanted = slice(None) if open_E is None else open_E[all_starts]
+            start_P, place_P = all_starts[wanted], all_places[wanted]
             room_P = np.minimum(self.end_E[start_P] - start_P, walls[np.searchsorted(walls, place_P)] - place_P)
             length_P = _lengths(self.tokens_E, tokens_T, start_P, place_P, room_P)
             counts = length_P > EXACT

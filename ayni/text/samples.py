@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ayni.text.sources import ROW_SUFFIXES, Row, read_rows, read_texts, text_files
+from ayni.text.sources import ROW_SUFFIXES, Row, plain_documents, read_rows, text_files
 
 PARTS = (
     "system", "instruction", "context", "passage", "messages", "prompt", "question", "query", "ctx", "input",
@@ -38,6 +38,11 @@ def verbalised(row: Row, where: str) -> str:
         found = ", ".join(row) if row else "no keys"
         raise ValueError(f"{where}: expected the key text, or at least one of {', '.join(PARTS)}; found {found}")
     return "\n".join(parts)
+
+
+def _verbalised(placed: tuple[str, Row]) -> str:
+    where, row = placed
+    return verbalised(row, where)
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -67,10 +72,12 @@ def read_samples(file: Path) -> list[Sample]:
 
 def read_training(paths: list[Path]) -> Iterator[tuple[Path, str]]:
     """(file, document) of every training file: texts as a corpus has them, chats and prompts by the rule above."""
-    for path in paths:
-        for file in text_files(path):
-            if file.name.endswith(ROW_SUFFIXES):
-                texts = (verbalised(row, where) for where, row in read_rows(file))
-            else:
-                texts = read_texts(file)
-            yield from ((file, text) for text in texts if text.strip())
+    empty = True
+    for file in (file for path in paths for file in text_files(path)):
+        rows = file.name.endswith(ROW_SUFFIXES)
+        for text in map(_verbalised, read_rows(file)) if rows else plain_documents(file):
+            if text.strip():
+                empty = False
+                yield file, text
+    if empty:
+        raise ValueError(f"{', '.join(map(str, paths))}: no training text in it; expected at least one document")

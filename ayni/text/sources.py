@@ -45,12 +45,29 @@ def read_texts(path: Path) -> Iterator[str]:
     """Documents in order: a .txt file is one document, a row of the others has its own in `text`. Blank ones are skipped."""
     empty = True
     for file in text_files(path):
-        for text in _plain_documents(file) if file.suffix == ".txt" else _text_column(file):
+        for text in plain_documents(file) if file.suffix == ".txt" else _text_column(file):
             if text.strip():
                 empty = False
                 yield text
     if empty:
         raise ValueError(f"{path}: the corpus is empty; expected at least one document with text")
+
+
+def plain_documents(file: Path) -> Iterator[str]:
+    """The documents of a .txt file: one, or stretches of LONG_DOCUMENT characters that end at a blank line."""
+    try:
+        with file.open(encoding="utf-8-sig") as lines:
+            kept: list[str] = []
+            size = 0
+            for line in lines:
+                kept.append(line)
+                size += len(line)
+                if size >= LONG_DOCUMENT and not line.strip():
+                    yield "".join(kept)
+                    kept, size = [], 0
+            yield "".join(kept)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: not UTF-8 text ({error.reason}); convert the file to UTF-8") from None
 
 
 def read_jsonl(path: Path) -> list[Row]:
@@ -150,7 +167,7 @@ def read_preferences(path: Path) -> list[Row]:
 def read_ratings(path: Path) -> list[Row]:
     """Grades of single answers: `messages` ending with the user (or `prompt`), `answer`, `ratings` {rater: number}, `prompt_kind`."""
     out = []
-    for where, row in _rows(path):
+    for where, row in read_rows(path):
         if ("messages" not in row and "prompt" not in row) or "answer" not in row or "ratings" not in row:
             raise ValueError(f"{where}: expected the keys messages (or prompt), answer and ratings, found {_keys(row)}")
         messages = row["messages"] if "messages" in row else _side(row, "prompt", "user", where)
@@ -167,22 +184,6 @@ def read_ratings(path: Path) -> list[Row]:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _plain_documents(file: Path) -> Iterator[str]:
-    try:
-        with file.open(encoding="utf-8-sig") as lines:
-            kept: list[str] = []
-            size = 0
-            for line in lines:
-                kept.append(line)
-                size += len(line)
-                if size >= LONG_DOCUMENT and not line.strip():
-                    yield "".join(kept)
-                    kept, size = [], 0
-            yield "".join(kept)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: not UTF-8 text ({error.reason}); convert the file to UTF-8") from None
 
 
 def _text_column(file: Path) -> Iterator[str]:

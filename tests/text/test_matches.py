@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -21,16 +21,21 @@ def is_match(a: Sequence[int], b: Sequence[int]) -> bool:
     return len(differ) >= 10 and not any(differ[:10]) and sum(differ) <= 4 and not differ[-1]
 
 
-def contaminated(sample: Sequence[int], documents: Sequence[Sequence[int]], shortest: int) -> set[int]:
-    """The oracle: positions of the sample inside a match longer than `shortest`."""
-    inside: set[int] = set()
+def all_matches(sample: Sequence[int], documents: Sequence[Sequence[int]]) -> Iterator[tuple[int, int]]:
+    """The oracle: beginning and length of every match there is, maximal or not."""
     for document in documents:
         for i in range(len(sample)):
             for j in range(len(document)):
-                for length in range(shortest + 1, min(len(sample) - i, len(document) - j) + 1):
-                    if is_match(sample[i : i + length], document[j : j + length]):
-                        inside |= set(range(i, i + length))
-    return inside
+                if sample[i : i + 10] == document[j : j + 10]:  # saves time alone: is_match asks for it
+                    for length in range(10, min(len(sample) - i, len(document) - j) + 1):
+                        if is_match(sample[i : i + length], document[j : j + length]):
+                            yield i, length
+
+
+def contaminated(sample: Sequence[int], documents: Sequence[Sequence[int]], shortest: int) -> set[int]:
+    """Positions of the sample inside a match longer than `shortest`."""
+    found = all_matches(sample, documents)
+    return {place for i, length in found if length > shortest for place in range(i, i + length)}
 
 
 def laid_out(documents: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
