@@ -172,7 +172,7 @@ def draw_descriptors(axes: Axes, colours: Palette, axes_found: Row) -> None:
         for rank, (term, found) in enumerate(list(entry["terms"].items())[:TOP]):
             head = f"{axis.replace('_', ' ')}: " if rank == 0 else ""
             rows.append((head + term, found["share_of_axis"], number))
-    _bars(axes, colours, rows, "Descriptors, of the documents that mention their axis")
+    _bars(axes, colours, rows, "Descriptors, share of their axis")
 
 
 def draw_toxicity(axes: Axes, colours: Palette, found: Row) -> None:

@@ -30,7 +30,7 @@ import numpy as np
 
 EXACT = 10  # tokens at the head of a match that must all be equal
 SKIPS = 4  # positions that may differ behind them
-PAIRS = 1 << 17  # pairs that are measured together: 32 MiB a block
+PAIRS = 1 << 13  # pairs that are measured together: 2 MiB a block, which stays in the cache
 BLOCK = 32  # tokens compared at a time
 _MULTIPLIER = 0x9E3779B97F4A7C15  # odd: 2^64 / golden ratio
 _FILTER_BITS = 27

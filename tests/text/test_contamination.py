@@ -50,6 +50,12 @@ def test_planted_leaks_verbatim_and_with_substitutions(changed: int) -> None:
     assert found.share_KS[LENGTHS.index(50), 0] == (1.0 if changed <= 4 else 0.0)
 
 
+def test_ten_equal_words_are_no_match() -> None:
+    sample = words(30)
+    found = scan([" ".join(sample)], corpus(" ".join([*sample[:10], "other"]), " ".join(sample[12:22])))
+    assert (found.longest_S.tolist(), found.excerpt_S, found.origin_S) == ([0], [""], [""])
+
+
 def test_equals_the_definition_over_batches_and_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small batches, so that what is covered already is left out in later ones; samples and documents share much."""
     monkeypatch.setattr(documents, "BATCH", 150)
