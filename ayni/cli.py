@@ -15,6 +15,8 @@ from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 
 from ayni.config import (
+    AuditSettings,
+    ContaminationSettings,
     DPOSettings,
     EvaluateSettings,
     ExportSettings,
@@ -560,6 +562,75 @@ def export(
         "meta": f"torchrun --nproc_per_node={parts} example_chat_completion.py --ckpt_dir {written}",
     }
     _done(written, hints[to])
+
+
+@app.command(
+    epilog="Examples: ayni audit corpus/ | ayni audit corpus.jsonl.gz --out audits/mine --terms my_terms/ | "
+    "ayni audit corpus/ --set toxicity_sample=0.1"
+)
+def audit(
+    corpus: Annotated[Path, typer.Argument(help="Texts: .txt, .jsonl, .parquet, or a folder of them.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Default: CORPUS-audit beside the corpus.")] = None,
+    terms: Annotated[
+        Path | None, typer.Option(help="Folder of AXIS.txt with descriptors of your own, one a line.")
+    ] = None,
+    toxicity: Annotated[
+        str | None, typer.Option(help="A scorer of lines (plug-in); default: explicit rudeness.")
+    ] = None,
+    language: Annotated[str | None, typer.Option(help="An identifier (plug-in), or none; default: py3langid.")] = None,
+    seed: Seed = 0,
+    set_: Set = None,
+) -> None:
+    """Who and what a corpus speaks of: pronouns, identities, toxicity, languages (paper 4.1)."""
+    from ayni.report import audit as report
+    from ayni.stages import audit as stage
+
+    values = {"terms": terms, "toxicity": toxicity, "language": language}
+    target = out or corpus.with_name(f"{corpus.name.split('.')[0]}-audit")
+    stage.run(_settings(AuditSettings, values, None, set_), corpus, target, seed=seed, draw=report.write_page)
+    report.show(target)
+    _done(target, str(target / report.AUDIT_PAGE))
+
+
+@app.command(
+    epilog="Examples: ayni contamination --train corpus/ --eval suite.jsonl --tokenizer models/base | "
+    "ayni contamination --train corpus/ --train sft.jsonl --eval suite.jsonl --scores results.jsonl | "
+    "ayni contamination --run runs/tiny"
+)
+def contamination(
+    train: Annotated[
+        list[Path] | None, typer.Option("--train", help="Training texts or chats: files or folders; repeatable.")
+    ] = None,
+    eval_: Annotated[
+        list[Path] | None, typer.Option("--eval", help="Evaluation samples, a file is a data set; repeatable.")
+    ] = None,
+    scores: Annotated[
+        list[Path] | None, typer.Option("--scores", help="Rows with `id` and `score`; one file for each data set.")
+    ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option("--tokenizer", help="Model or tokenizer directory; default: words as tokens.")
+    ] = None,
+    run: Annotated[Path | None, typer.Option("--run", help="A recipe's run: its own data and tokenizer.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Default: SAMPLES-contamination beside them.")] = None,
+    set_: Set = None,
+) -> None:
+    """How much of an evaluation set stood in the training text, and whether the scores show it (paper A.6)."""
+    from ayni.report import contamination as report
+    from ayni.stages import contamination as stage
+
+    if run is not None:
+        own = stage.of_run(run)
+        train, eval_, tokenizer = train or own[0], eval_ or own[1], tokenizer or own[2]
+        out = out or run / "contamination"
+    if not train or not eval_:
+        raise ValueError(
+            "name the training texts with --train and the evaluation samples with --eval, or a run with --run"
+        )
+    target = out or eval_[0].with_name(f"{eval_[0].name.split('.')[0]}-contamination")
+    settings = _settings(ContaminationSettings, {}, None, set_)
+    stage.run(settings, train, eval_, scores or [], tokenizer, target)
+    report.show(target)
+    _done(target)
 
 
 @app.command(

@@ -150,6 +150,29 @@ class ExportSettings(Settings):
     parts: Count = 1  # model-parallel parts of Meta's layout
 
 
+class AuditSettings(Settings):
+    """What `ayni audit` counts in a corpus (paper 4.1). Scorers are plug-ins of the groups `ayni.toxicity` and `ayni.languages`."""
+
+    toxicity: str = "rudeness"  # explicit words only; the paper's is HateBERT fine-tuned on ToxiGen
+    toxicity_sample: float = Field(default=1.0, gt=0, le=1)  # share of the documents that are scored (paper: 0.1)
+    language: str = "py3langid"  # none: not identified (paper: fastText)
+    language_threshold: float = Field(default=0.5, ge=0, le=1)  # below, a document's language is unknown
+    terms: Path | None = None  # a folder of AXIS.txt: more descriptors, or more axes
+    processes: Count = 2
+
+
+class ContaminationSettings(Settings):
+    """The paper's sweep of minimum match lengths L, in tokens (A.6)."""
+
+    lengths: tuple[Annotated[int, Field(ge=10)], ...] = (10, 20, 30, 40, 50)
+
+    @model_validator(mode="after")
+    def _rising(self) -> ContaminationSettings:
+        if not self.lengths or list(self.lengths) != sorted(set(self.lengths)):
+            raise ValueError(f"lengths must rise, got {self.lengths}")
+        return self
+
+
 class DataSettings(Settings):
     """Where texts, demonstrations and prompts come from: a plug-in of the group `ayni.data`."""
 

@@ -1,7 +1,7 @@
-"""The plug-in table: names that a recipe may use for data sources, annotators and judges.
+"""The plug-in table: names that a recipe may use for data sources, annotators and judges, an audit for its scorers.
 
-The table is Python's own entry points (pyproject.toml, groups `ayni.data`, `ayni.annotators`, `ayni.judges`), so that
-a user's package adds an annotator without touching Ayni, and nothing in Ayni knows the embedded world by name.
+The table is Python's own entry points (pyproject.toml, groups `ayni.data`, `ayni.annotators`, `ayni.judges`,
+`ayni.toxicity`, `ayni.languages`), so that a user's package adds an annotator without touching Ayni, and nothing in Ayni knows the embedded world by name.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 
 def plugin(group: str, name: str) -> Callable[..., Any]:
-    """The function behind `name` in `group` ("data", "annotators" or "judges"); options it does not take are a ValueError."""
+    """The function behind `name` in `group` ("data", "annotators", ...); options it does not take are a ValueError."""
     known = {entry.name: entry for entry in entry_points(group=f"ayni.{group}")}
     if name not in known:
         raise ValueError(

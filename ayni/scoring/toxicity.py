@@ -7,6 +7,7 @@ fine-tuned on ToxiGen for that). A share of rude answers from here is a lower bo
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
 
@@ -32,3 +33,8 @@ def explicit_rudeness(text: str) -> float:
 def is_explicitly_rude(text: str) -> bool:
     """True if any lexicon entry stands in the text as whole words."""
     return bool(_pattern().search(text))
+
+
+def rudeness_scorer() -> Callable[[list[str]], list[float]]:
+    """The scorer `rudeness` of `ayni audit`: 1 for a line that is explicitly rude, else 0 (a lexicon gives no probability)."""
+    return lambda lines: [float(is_explicitly_rude(line)) for line in lines]

@@ -31,7 +31,7 @@ def encode_documents(tokenizer: Tokenizer, texts: Iterable[str]) -> Iterator[np.
     The ids are `Tokenizer.encode`'s, document by document.
     """
     lexicon = _Lexicon(tokenizer)
-    for batch in _batches(texts):
+    for batch in in_batches(texts):
         if lexicon.characters > REMEMBERED:
             lexicon = _Lexicon(tokenizer)
         yield lexicon.encode(batch) if tokenizer.words_apart else _encode_uncut(tokenizer, batch)
@@ -92,7 +92,7 @@ class _Lexicon:
         return ids[np.repeat(begins - ends + lengths, lengths) + np.arange(ends[-1])]
 
 
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+def in_batches(texts: Iterable[str]) -> Iterator[list[str]]:
     batch: list[str] = []
     size = 0
     for text in texts:

@@ -45,7 +45,7 @@ def read_texts(path: Path) -> Iterator[str]:
     """Documents in order: a .txt file is one document, a row of the others has its own in `text`. Blank ones are skipped."""
     empty = True
     for file in text_files(path):
-        for text in _plain_documents(file) if file.suffix == ".txt" else _text_column(file):
+        for text in plain_documents(file) if file.suffix == ".txt" else _text_column(file):
             if text.strip():
                 empty = False
                 yield text
@@ -53,9 +53,32 @@ def read_texts(path: Path) -> Iterator[str]:
         raise ValueError(f"{path}: the corpus is empty; expected at least one document with text")
 
 
+def plain_documents(file: Path) -> Iterator[str]:
+    """The documents of a .txt file: one, or stretches of LONG_DOCUMENT characters that end at a blank line."""
+    try:
+        with file.open(encoding="utf-8-sig") as lines:
+            kept: list[str] = []
+            size = 0
+            for line in lines:
+                kept.append(line)
+                size += len(line)
+                if size >= LONG_DOCUMENT and not line.strip():
+                    yield "".join(kept)
+                    kept, size = [], 0
+            yield "".join(kept)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: not UTF-8 text ({error.reason}); convert the file to UTF-8") from None
+
+
 def read_jsonl(path: Path) -> list[Row]:
     """All rows of one file or folder as they are."""
-    return [row for _, row in _rows(path)]
+    return [row for _, row in read_rows(path)]
+
+
+def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
+    """(place for error messages, row) of every row of a file or folder."""
+    for file in text_files(path, ROW_SUFFIXES):
+        yield from _parquet_rows(file) if file.suffix == ".parquet" else _json_rows(file)
 
 
 def write_jsonl(path: Path, rows: Iterable[Row]) -> int:
@@ -73,7 +96,7 @@ def write_jsonl(path: Path, rows: Iterable[Row]) -> int:
 def read_chats(path: Path) -> list[Row]:
     """Rows with `messages` that end in an answer (or `prompt` and `completion`, which become messages)."""
     out = []
-    for where, row in _rows(path):
+    for where, row in read_rows(path):
         if "messages" in row:
             messages = row["messages"]
         elif "completion" in row:
@@ -93,7 +116,7 @@ def read_chats(path: Path) -> list[Row]:
 def read_prompts(path: Path) -> list[Row]:
     """Rows with `messages` that end with the user (or `prompt`, text or messages), `id`, `prompt_kind`, `task`, `meta`."""
     out = []
-    for number, (where, row) in enumerate(_rows(path), 1):
+    for number, (where, row) in enumerate(read_rows(path), 1):
         if "messages" not in row and "prompt" not in row:
             raise ValueError(f"{where}: expected the key messages or prompt, found {_keys(row)}")
         messages = row["messages"] if "messages" in row else _side(row, "prompt", "user", where)
@@ -114,7 +137,7 @@ def read_preferences(path: Path) -> list[Row]:
     """
     out = []
     undecided = 0
-    for where, given in _rows(path):
+    for where, given in read_rows(path):
         row = given
         if is_judgement(given):
             judged = from_judgement(given, where)
@@ -144,7 +167,7 @@ def read_preferences(path: Path) -> list[Row]:
 def read_ratings(path: Path) -> list[Row]:
     """Grades of single answers: `messages` ending with the user (or `prompt`), `answer`, `ratings` {rater: number}, `prompt_kind`."""
     out = []
-    for where, row in _rows(path):
+    for where, row in read_rows(path):
         if ("messages" not in row and "prompt" not in row) or "answer" not in row or "ratings" not in row:
             raise ValueError(f"{where}: expected the keys messages (or prompt), answer and ratings, found {_keys(row)}")
         messages = row["messages"] if "messages" in row else _side(row, "prompt", "user", where)
@@ -163,33 +186,11 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _plain_documents(file: Path) -> Iterator[str]:
-    try:
-        with file.open(encoding="utf-8-sig") as lines:
-            kept: list[str] = []
-            size = 0
-            for line in lines:
-                kept.append(line)
-                size += len(line)
-                if size >= LONG_DOCUMENT and not line.strip():
-                    yield "".join(kept)
-                    kept, size = [], 0
-            yield "".join(kept)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: not UTF-8 text ({error.reason}); convert the file to UTF-8") from None
-
-
 def _text_column(file: Path) -> Iterator[str]:
-    for where, row in _rows(file):
+    for where, row in read_rows(file):
         if not isinstance(row.get("text"), str):
             raise ValueError(f'{where}: expected the key "text" with a string, found {_keys(row)}')
         yield row["text"]
-
-
-def _rows(path: Path) -> Iterator[tuple[str, Row]]:
-    """(place for error messages, row) of every row of a file or folder."""
-    for file in text_files(path, ROW_SUFFIXES):
-        yield from _parquet_rows(file) if file.suffix == ".parquet" else _json_rows(file)
 
 
 def _json_rows(file: Path) -> Iterator[tuple[str, Row]]:
