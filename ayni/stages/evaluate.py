@@ -53,7 +53,7 @@ def run(
 
     def work_in(work: Path) -> None:
         rows = read_prompts(data / "prompts_eval.jsonl")
-        judge: Judge = plugin("judges", settings.judge)(data, **settings.options)
+        judge = judge_of(settings, data)
         if constant is not None:
             assert sft is not None, "a constant answer is counted in the SFT model's tokens"
             texts, lengths = [constant] * len(rows), [len(load_tokenizer(sft).encode(constant)) + 1] * len(rows)
@@ -82,6 +82,12 @@ def run(
     return build(out, "evaluate", stage_settings, inputs, seed, work_in)
 
 
+def judge_of(settings: EvaluateSettings, data: Path) -> Judge:
+    """The judge that the settings name, for what is measured; nothing that trains or labels may ask for it."""
+    judge: Judge = plugin("judges", settings.judge)(data, **settings.options)
+    return judge
+
+
 def best_of_k(settings: EvaluateSettings, data: Path, model: Path, out: Path, *, seed: int) -> Artifact:
     """Writes ceiling.json: share of benign held-out prompts with at least one right answer among K, by ground truth.
 
@@ -92,7 +98,7 @@ def best_of_k(settings: EvaluateSettings, data: Path, model: Path, out: Path, *,
         rows = [row for row in read_prompts(data / "prompts_eval.jsonl") if row["prompt_kind"] == "helpful"]
         step = max(1, len(rows) // settings.best_of_prompts)
         rows = rows[::step][: settings.best_of_prompts]
-        judge: Judge = plugin("judges", settings.judge)(data, **settings.options)
+        judge = judge_of(settings, data)
         tokenizer = load_tokenizer(model)
         k_max = max(settings.best_of_k)
         with telemetry.progress("best of K", len(rows) * k_max, "answers") as bar:
@@ -124,7 +130,7 @@ def agreement(settings: EvaluateSettings, data: Path, preferences: list[Path], o
 
     def work_in(work: Path) -> None:
         prompts = {row["id"]: row for row in training_prompts(data, long_dialogues=True)}
-        judge: Judge = plugin("judges", settings.judge)(data, **settings.options)
+        judge = judge_of(settings, data)
         by_annotator: dict[str, list[bool]] = {}
         by_strength: dict[str, list[bool]] = {name: [] for name in STRENGTHS}
         equal = 0

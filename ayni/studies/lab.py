@@ -21,6 +21,7 @@ from pydantic import BaseModel
 
 from ayni.artifacts import Artifact
 from ayni.config import Recipe, Settings, VersionSettings, load_recipe
+from ayni.evals.judging import Judge
 from ayni.scoring.reward import Scorers
 from ayni.stages import data as data_stage
 from ayni.stages import evaluate as evaluate_stage
@@ -156,11 +157,9 @@ class Lab:
         against = {} if sft is None else {"sft": sft, "sft_evaluation": self.evaluate(data, sft)}
         return self.make("evaluation", evaluate_stage.run, settings, data, "model", model, **against)
 
-    def judge(self, data: Path) -> Any:
+    def judge(self, data: Path) -> Judge:
         """The examiner itself, for answers that a study samples on its own."""
-        from ayni.plugins import plugin
-
-        return plugin("judges", self.recipe.evaluate.judge)(data, **self.recipe.evaluate.options)
+        return evaluate_stage.judge_of(self.recipe.evaluate, data)
 
 
 @contextmanager
