@@ -90,6 +90,7 @@ def test_the_plots_of_sampling_and_calibration_are_there(page: Sections) -> None
     for title in ("Reward against answers per prompt (K)", "Reward against sampling temperature (chosen: 0.9)"):
         assert title in page.text["version-1-sampling"]
     assert "Calibration: observed against predicted" in page.text["version-1-rewards"]
+    assert "best that ended" in page.text["version-1-sampling"]
     assert "reward 1.25" in page.text["version-1-sampling"]
 
 
