@@ -85,7 +85,7 @@ def remarks(models: list[Row]) -> list[str]:
                 f"{name}: rank correlation with people’s ratings {read.plain(ratings['spearman'])} on {ratings.get('n')} answers."
             )
         half = model.get("unsafe_at_half") or {}
-        if half.get("recall") and half.get("precision"):
+        if all((half.get(key) or {}).get("value") is not None for key in ("recall", "precision")):
             found, right = read.plain(half["recall"]), read.plain(half["precision"])
             sentences.append(
                 f"{name}: of the unsafe answers, {found}% score below 0.5 (the paper’s: 90.4%); of those below, {right}% are unsafe."

@@ -28,13 +28,24 @@ def draw_rewards_by_k(axes: Axes, colours: Palette, rows: Sequence[Row]) -> None
     legend(axes, colours)
 
 
-def draw_temperatures(axes: Axes, colours: Palette, points_found: Sequence[Row], chosen: float | None) -> None:
-    """The sweep of the sampling temperature: the best reward of each k against it (fig. 8), the chosen one marked."""
+def draw_temperatures(
+    axes: Axes, colours: Palette, points_found: Sequence[Row], candidates: Sequence[Row], chosen: float | None
+) -> None:
+    """The sweep of the sampling temperature (fig. 8): the best reward of each k, and the best that ended, which decides."""
     ks = sorted({row.get("k") or 0 for row in points_found})
     for i, k in enumerate(ks):
         rows = sorted((r for r in points_found if (r.get("k") or 0) == k), key=lambda r: r["temperature"])
         xs, ys = points(rows, "max", "temperature")
         axes.plot(xs, ys, "o-", color=colours.colour(i), label=f"best of {k}" if k else "best", markersize=5)
+    decide = [
+        (row["temperature"], row["best"]) for row in candidates if (row.get("best") or {}).get("value") is not None
+    ]
+    if decide:
+        xs, ys = [t for t, _ in decide], [best["value"] for _, best in decide]
+        axes.plot(xs, ys, "s", color=colours.ink, label="best that ended", markersize=4.5)
+        for temperature, best in decide:
+            around = bars(best["value"], best.get("low"), best.get("high"))
+            axes.errorbar(temperature, best["value"], yerr=around, color=colours.ink, elinewidth=0.9)
     if chosen is not None:
         axes.axvline(chosen, color=colours.muted, linewidth=0.9, linestyle=(0, (4, 3)))
     axes.xaxis.set_major_locator(MaxNLocator(6))

@@ -103,7 +103,10 @@ def sampling(found: Sampling, i: int, plot: Any) -> Row:
         plots.append(plot(f"by-k{i}", partial(version_figures.draw_rewards_by_k, rows=by_k)))
     points = [row for row in found.sweep.get("points") or [] if row.get("temperature") is not None]
     if any(row.get("max") is not None for row in points):
-        draw = partial(version_figures.draw_temperatures, points_found=points, chosen=found.sweep.get("chosen"))
+        draw = partial(
+            version_figures.draw_temperatures, points_found=points, candidates=found.sweep.get("candidates") or [],
+            chosen=found.sweep.get("chosen"),
+        )  # fmt: skip
         plots.append(plot(f"temperature{i}", draw))
     return {"title": found.title, "facts": totals(found.summary), "plots": plots, "picked": found.picked}
 

@@ -204,7 +204,7 @@ def write_version_parts(run: Path) -> None:
         "v1_rejection/rewards.json": [{"k": k, "max": 0.2 + 0.31 * math.log2(k), "median": 0.2 + 0.01 * k} for k in (1, 2, 4, 8)],
         "v1_rejection/summary.json": {"temperature": 0.9, "k": 8, "prompts": 400, "targets": 391, "carried": 0},
         "v1_temperature/temperature.json": {
-            "chosen": 0.9, "k": 8, "candidates": [],
+            "chosen": 0.9, "k": 8, "candidates": [{"temperature": t, "best": amount(0.9 - (t - 0.9) ** 2, "score"), "ended": 0.9} for t in (0.6, 0.9, 1.2)],
             "points": [{"temperature": t, "k": k, "max": k / 8 - (t - 0.9) ** 2, "median": 0.1} for t in (0.6, 0.9, 1.2) for k in (1, 8)],
         },
         "v2_ppo/history.json": [{"step": 1, "reward": 0.3, "kl_k1": 0.1}, {"step": 2, "reward": 0.4, "kl_k1": 0.2}],

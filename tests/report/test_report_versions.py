@@ -85,11 +85,12 @@ def test_table_8_stands_beside_the_papers(page: Sections) -> None:
 
 
 def test_the_plots_of_sampling_and_calibration_are_there(page: Sections) -> None:
-    assert "temperature 0.9, k 8, prompts 400, targets 391, carried 0." in page.text["version-1-sampling"]
+    assert "Temperature 0.9, k 8, prompts 400, targets 391, carried 0." in page.text["version-1-sampling"]
     assert "rank correlation with people’s ratings 0.512 on 90 answers" in page.text["version-1-rewards"]
     for title in ("Reward against answers per prompt (K)", "Reward against sampling temperature (chosen: 0.9)"):
         assert title in page.text["version-1-sampling"]
     assert "Calibration: observed against predicted" in page.text["version-1-rewards"]
+    assert "best that ended" in page.text["version-1-sampling"]
     assert "reward 1.25" in page.text["version-1-sampling"]
 
 
