@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 from rich import box
 from rich.console import Console, RenderableType
@@ -49,6 +49,18 @@ _open_bars: list[ProgressBar] = []
 def quiet() -> bool:
     """True if narration is off: AYNI_QUIET set, or a torchrun rank other than 0."""
     return os.environ.get("AYNI_QUIET", "") not in ("", "0") or os.environ.get("RANK", "0") != "0"
+
+
+@contextmanager
+def told_to(stream: TextIO) -> Iterator[None]:
+    """Inside, narration and results of this process go to `stream`: the terminal belongs to somebody else."""
+    global progress_console, results_console  # noqa: PLW0603
+    before = progress_console, results_console
+    progress_console = results_console = Console(file=stream, highlight=False, width=PLAIN_COLUMNS)
+    try:
+        yield
+    finally:
+        progress_console, results_console = before
 
 
 def heading(text: str) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -122,28 +121,13 @@ def carry_out_one(job: Job) -> float:
     torch.set_num_threads(1)
     started = time.monotonic()
     job.log.parent.mkdir(parents=True, exist_ok=True)
-    with job.log.open("a", encoding="utf-8") as log, said_to(log):
+    with job.log.open("a", encoding="utf-8") as log, telemetry.told_to(log):
         lab = Lab(job.work / f"seed-{job.seed}", job.seed, job.scale, load_scale(job.scale))
         outcome = catalogue.study(job.study).measure(lab, job.arm)
     seconds = time.monotonic() - started
     job.outcome.parent.mkdir(parents=True, exist_ok=True)
     write_json(job.outcome, {**asdict(outcome), "seconds": round(seconds, 1)})
     return seconds
-
-
-@contextmanager
-def said_to(log: Any) -> Iterator[None]:
-    """What stages print goes to the job's log; the terminal belongs to the bar of all jobs."""
-    consoles = (telemetry.progress_console, telemetry.results_console)
-    before = [console.file for console in consoles]
-    for console in consoles:
-        console.file = log
-    try:
-        yield
-    finally:
-        for console, file in zip(consoles, before):
-            console.file = file
-        sys.stdout.flush()
 
 
 def read_outcome(job: Job) -> Outcome:
