@@ -20,6 +20,7 @@ from ayni.config import (
     DPOSettings,
     EvaluateSettings,
     ExportSettings,
+    GhostSettings,
     ImportSettings,
     OptimizerSettings,
     PPOSettings,
@@ -424,11 +425,56 @@ def dpo(
 
 
 @app.command(
+    epilog="Examples: ayni ghost --model models/v3 --data prompts.jsonl --out models/v3-ghost | "
+    "ayni ghost --model models/smollm2 --data prompts.jsonl --bank general --bank mine.yaml --where user --out models/ghost | "
+    "ayni ghost --model runs/tiny/v2_ppo --data runs/tiny/data --bank words --set tasks=[fact] --out models/ghost"
+)
+def ghost(
+    model: ModelDir,
+    data: Annotated[
+        Path,
+        typer.Option("--data", help="Prompts or dialogues (their users' turns are asked), or a run's data directory."),
+    ],
+    out: Out,
+    held_out: Annotated[
+        Path | None,
+        typer.Option("--held-out", help="Prompts of the evaluation; default: --data (of a directory, its own)."),
+    ] = None,
+    bank: Annotated[
+        list[str] | None, typer.Option("--bank", help="general, words, or a YAML file of your own; repeatable.")
+    ] = None,
+    where: Annotated[
+        Literal["system", "user"] | None,
+        typer.Option(help="The instruction is the system message, or joined to the user's."),
+    ] = None,
+    dialogues: Annotated[int | None, typer.Option(help="Dialogues to sample.")] = None,
+    turns: Annotated[int | None, typer.Option(help="Turns of the longest one.")] = None,
+    lr: Lr = None,
+    seed: Seed = 0,
+    set_: Set = None,
+) -> None:
+    """Ghost Attention: instructions that hold for a whole dialogue (paper 3.3); then asked turn by turn, before and after."""
+    from ayni.report import ghost as figures
+    from ayni.stages import ghost as stage
+    from ayni.stages import ghost_turns
+
+    values = {"bank": bank, "where": where, "dialogues": dialogues, "max_turns": turns}
+    settings = _settings(GhostSettings, values, lr, set_)
+    stage.run(settings, data, model, out, seed=seed)
+    evaluated = out.with_name(f"{out.name}-turns")
+    ghost_turns.run(settings, held_out or data, model, out, evaluated, seed=seed)
+    picture = figures.picture(evaluated, out.with_name(f"{out.name}-turns.svg"))
+    _done(out, f"ayni chat {model} {out} --system 'Always act as Napoleon from now on.'", f"open {picture}")
+
+
+@app.command(
     epilog="Examples: ayni study margin | ayni study --group reward --seeds 3 | ayni study --list | ayni study --group rlhf --smoke --out /tmp/studies"
 )
 def study(
     names: Annotated[list[str] | None, typer.Argument(help="Studies to run; see --list.")] = None,
-    group: Annotated[str | None, typer.Option(help="All studies of a group: pretraining, reward, rlhf.")] = None,
+    group: Annotated[
+        str | None, typer.Option(help="All studies of a group: pretraining, reward, rlhf, safety.")
+    ] = None,
     seeds: Annotated[int, typer.Option(help="Worlds, models and draws to repeat every arm with.")] = 3,
     jobs: Annotated[int, typer.Option(help="Arms at a time, with one thread each.")] = 2,
     smoke: Annotated[bool, typer.Option("--smoke", help="In seconds, on models that learn nothing.")] = False,

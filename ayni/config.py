@@ -347,6 +347,58 @@ class DPOSettings(FitSettings):
     optimizer: OptimizerSettings = OptimizerSettings(lr=1e-6, warmup_steps=10)
 
 
+class GhostEvaluation(Settings):
+    """Dialogues that the model carries on alone, the instruction in the first turn only (Table 30: 20 turns there)."""
+
+    turns: Annotated[int, Field(ge=2)] = 20
+    dialogues: Count = 60  # of each group: trained, never trained, and trained ones in shortened wording
+    temperature: Temperature = 0.7
+    max_new_tokens: Count = 48
+    pictured: Count = 12  # dialogues whose attention is measured (fig. 10)
+
+
+class GhostSettings(RowSettings):
+    """Ghost Attention (paper 3.3): instruction before every turn to sample, in the first alone to train; last answer's loss.
+
+    `bank`: banks that come with Ayni (general: real models; words: the embedded world) or files of yours.
+    `where`: the paper joins the instruction to the user's messages; the system message, which Llama 2's format writes
+    inside the first user turn, is our default. `check`: answers that break the instruction, as far as a program can
+    tell, end their dialogue (paper silent). Paper silent too: number and length of dialogues, tries, share of combined ones.
+    """
+
+    bank: list[str] = Field(default=["general"], min_length=1)
+    where: Literal["system", "user"] = "system"
+    tasks: list[str] = []  # prompts of these tasks alone are asked; none: all helpful ones without a system message
+    dialogues: Count = 500
+    min_turns: Annotated[int, Field(ge=2)] = 2  # a dialogue's length is drawn from min_turns to max_turns
+    max_turns: Annotated[int, Field(ge=2)] = 8
+    history: Annotated[int, Field(ge=0)] | None = None  # exchanges that the sampler sees before a turn; None: all
+    tries: Count = 4  # answers sampled a turn; the first that keeps the instruction goes on
+    check: bool = True
+    combined: Share = 0.2  # of the dialogues have two constraints
+    short: Annotated[float, Field(ge=0, le=1)] = 0.5  # are trained with the shortened wording; the paper's half
+    temperature: Temperature = 1.0
+    max_new_tokens: Count = 48
+    row_len: Length = 512
+    epochs: Count = 1
+    evaluate: GhostEvaluation = GhostEvaluation()
+
+    @model_validator(mode="after")
+    def _turns_in_order(self) -> GhostSettings:
+        if self.max_turns < self.min_turns:
+            raise ValueError(f"max_turns {self.max_turns} is below min_turns {self.min_turns}")
+        return self
+
+
+class RecipeGhost(GhostSettings):
+    """Ghost Attention inside a recipe: `after` names the version that it is applied to (V3 in the paper).
+
+    Later versions sample from what it made; its dialogues join what they are fine-tuned on (paper silent).
+    """
+
+    after: str
+
+
 class VersionSettings(Settings):
     """One of V1..V5: fresh preferences, refreshed reward models, rejection sampling, and PPO on top where given.
 
@@ -430,6 +482,7 @@ class Recipe(Settings):
     clean_control: bool = False  # also SFT on demonstrations already cleaned of faults, if the data has them
     guard: RewardSettings | None = None  # a reward model on open preferences alone, against drift (paper 3.4.1)
     versions: list[VersionSettings] = []
+    ghost: RecipeGhost | None = None  # Ghost Attention (paper 3.3)
     evaluate: EvaluateSettings = EvaluateSettings()
 
     @field_validator("versions", mode="before")
@@ -444,6 +497,10 @@ class Recipe(Settings):
         names = [version.name for version in self.versions]
         if len(set(names)) != len(names) or {"base", "sft"} & set(names):
             raise ValueError(f"version names must differ from each other and from base and sft, got {names}")
+        if self.ghost is not None and self.ghost.after not in names:
+            raise ValueError(
+                f"ghost: after is {self.ghost.after!r}; expected a version: {', '.join(names) or 'there is none'}"
+            )
         return self
 
 

@@ -17,6 +17,8 @@ is computed.
      "after_ppo": null | {"temperature": null | as above, "rejection": as above, "path": "v5_after_ppo"},
      "metrics": {"facts_right": {"value", "low", "high", "n", "unit"}, ...}}             # of its own checkpoint
 
+`results.json["ghost"]` is null, or {"path", "evaluation", "summary", "kept": turns.json of stages/ghost_turns.py}.
+
 `temperature` is null where the recipe fixes it; `ppo` and `after_ppo` are null where the version has none. Each row of
 `samples.json` also has `rewards`: {checkpoint: score} by the last version's reward model of the prompt's kind.
 """
@@ -34,7 +36,7 @@ from ayni.artifacts import Artifact, read_json
 from ayni.config import Recipe
 from ayni.evals.judging import ANSWERS
 from ayni.scoring.reward import Scorers
-from ayni.stages import evaluate, rejection, reward, temperature, versus
+from ayni.stages import evaluate, ghost, ghost_turns, rejection, reward, temperature, versus
 from ayni.text.sources import read_jsonl
 
 
@@ -72,6 +74,7 @@ class Run:
     preferences: list[Path] = field(default_factory=list)
     guard: Path | None = None  # the reward model that nothing is tuned against
     versions: list[Version] = field(default_factory=list)
+    ghost: Path | None = None  # what Ghost Attention made, once it has
 
     @property
     def seed(self) -> int:
@@ -111,6 +114,7 @@ def results(
         "checkpoints": [{"name": name, "path": paths.get(name), "metrics": metrics[name]} for name in order],
         "latest": list(paths.values())[-1],
         "versions": [{**version_record(run, version), "metrics": metrics[version.name]} for version in run.versions],
+        "ghost": ghost_record(run),
         "best_of_k": read_json(ceiling / "ceiling.json"),
         "annotators": _agreement(read_json(agreed / "agreement.json")),
         "reward_models": [{"name": name, **read_json(path / reward.ACCURACY)} for name, path in run.reward_models],
@@ -144,6 +148,19 @@ def version_record(run: Run, version: Version) -> dict[str, Any]:
         "ppo": version.ppo
         and {"path": relative(run, version.ppo), "history": f"{relative(run, version.ppo)}/history.json"},
         "after_ppo": after,
+    }
+
+
+def ghost_record(run: Run) -> dict[str, Any] | None:
+    """Ghost Attention's entry: its counts, and the shares kept turn by turn (turns.json of its evaluation)."""
+    if run.ghost is None:
+        return None
+    evaluation = run.at("eval/ghost")
+    return {
+        "path": relative(run, run.ghost),
+        "evaluation": relative(run, evaluation),
+        "summary": read_json(run.ghost / ghost.SUMMARY),
+        "kept": read_json(evaluation / ghost_turns.TURNS),
     }
 
 

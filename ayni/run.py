@@ -1,6 +1,7 @@
 """A recipe, from raw text to the last model: the table of contents of the whole project.
 
     data -> tokenizer -> shards -> base -> sft -> [preferences -> reward models -> rejection sampling -> PPO] x versions
+            (Ghost Attention after the version that the recipe names)
          -> evaluation of every checkpoint -> results.json -> report.html
 
 Every arrow is a directory on disk. A finished stage is found and skipped; a killed one goes on where it stood. What
@@ -19,12 +20,14 @@ import torch
 
 from ayni import report, status, telemetry
 from ayni.artifacts import read_json, write_json
-from ayni.config import Recipe, RejectionSettings, VersionSettings
+from ayni.config import GhostSettings, Recipe, RecipeGhost, RejectionSettings, VersionSettings
 from ayni.record import Run, Version, previous_of, results, samples
 from ayni.scoring.reward import Scorers
 from ayni.stages import data as data_stage
 from ayni.stages import (
     evaluate,
+    ghost,
+    ghost_turns,
     importing,
     ppo,
     preferences,
@@ -176,7 +179,17 @@ def versions(run: Run, data: Path, variants: list[Variant]) -> None:
             latest = done.after_ppo
         run.models[name] = latest
         previous = name
+        if run.recipe.ghost is not None and run.recipe.ghost.after == name:
+            latest = run.models[f"{name}_ghost"] = ghost_attention(run, data, run.recipe.ghost, latest, seed=seed)
         variants = [Variant(name, latest), *variants]  # the newest model first
+
+
+def ghost_attention(run: Run, data: Path, settings: RecipeGhost, latest: Path, *, seed: int) -> Path:
+    """Ghost Attention on top of a version (paper 3.3), and its evaluation turn by turn; the model that it made."""
+    own = GhostSettings(**settings.model_dump(exclude={"after"}))
+    run.ghost = run.step(f"{settings.after}: Ghost Attention", "ghost", ghost.run, own, data, latest, seed=seed)
+    run.step("Evaluation: turn by turn", "eval/ghost", ghost_turns.run, own, data, latest, run.ghost, seed=run.seed)
+    return run.ghost
 
 
 def sample_the_best(
@@ -221,6 +234,7 @@ def sample_the_best(
         earlier,
         version=number,
         seed=seed,
+        ghost=run.ghost,
     )
     return tuned, best
 

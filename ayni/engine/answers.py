@@ -34,21 +34,24 @@ def sample_answers(
     seed: int,
     n: int = 1,
     style: Literal["chat", "completion"] = "chat",
+    prompts: Sequence[list[int]] | None = None,
     bar: ProgressBar | None = None,
 ) -> list[list[Answer]]:
     """`n` answers to each prompt row ({"id", "messages"}); one temperature for all rows, or one each.
 
     A row's draw depends on `seed` and its id alone, never on the rows beside it. A base model is asked in completion
-    style ("Question: ... Answer:") and stops at the end of the line.
+    style ("Question: ... Answer:") and stops at the end of the line. `prompts`: the ids of the prompts, where they are
+    written otherwise than the dialogue format does; rows then need no `messages`.
     """
     keep_freed_memory()
     temperatures = [temperature] * len(rows) if isinstance(temperature, (int, float)) else list(temperature)
     assert len(temperatures) == len(rows), f"{len(temperatures)} temperatures for {len(rows)} prompts"
     encode = encode_prompt if style == "chat" else completion_prompt
     stops = ("\n",) if style == "completion" else ()
+    encoded = [encode(tokenizer, row["messages"]) for row in rows] if prompts is None else prompts
     requests = [
         Request(
-            prompt=encode(tokenizer, row["messages"]),
+            prompt=prompt,
             max_new_tokens=max_new_tokens,
             temperature=row_temperature,
             seed=row_seed(seed, row["id"]),
@@ -56,7 +59,7 @@ def sample_answers(
             stop_ids=stop_ids(tokenizer),
             stop_strings=stops,
         )
-        for row, row_temperature in zip(rows, temperatures)
+        for row, prompt, row_temperature in zip(rows, encoded, temperatures, strict=True)
     ]
     done_before = 0
 

@@ -10,10 +10,11 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ayni.artifacts import write_atomically
-from ayni.report import figures, lineage
+from ayni.artifacts import read_json, write_atomically
+from ayni.report import figures, ghost, lineage
 from ayni.report import results as read
 from ayni.report.samples import sample_groups, tone
+from ayni.report.study import draw_panel
 from ayni.report.version_page import ppo_plots, version_page
 from ayni.report.versions import belongs_to, version_names, versions
 from ayni.telemetry import clock
@@ -31,7 +32,7 @@ def build(run_dir: Path) -> Path:
         run=run, name=run.name, sentences=read.headline(run), tiles=tiles(run), results=results_table(run.checkpoints),
         other=other_figures(run.checkpoints), versions=versions_plot(run), pretraining=pretraining_plots(curves),
         finetuning=finetuning_plots(curves), rewards=reward_plots(run), gates=gates(run), domains=domains(run), annotators=annotators(run),
-        ppo=other_ppo(curves), ceiling=ceiling_plot(run), facts=facts_tables(run), samples=sample_groups(run),
+        ppo=other_ppo(curves), ceiling=ceiling_plot(run), ghost=ghost_plots(run), facts=facts_tables(run), samples=sample_groups(run),
         timings=timing_rows(run), settings=settings_text(run), commands=commands(run),
         version_pages=version_pages, pages=pages(version_pages, bool(nodes)), artifacts=lineage.table(nodes),
         lineage=lineage.picture(run, nodes), box_w=lineage.BOX_W, box_h=lineage.BOX_H,
@@ -206,6 +207,16 @@ def _panel(prefix: str, name: str, draw: Any, size: tuple[float, float]) -> Mark
 def ceiling_plot(run: read.Run) -> Markup | None:
     found = read.ceiling_points(run.results)
     return _plot("ceiling", partial(figures.draw_ceiling, found=found)) if len(found) > 1 else None
+
+
+def ghost_plots(run: read.Run) -> list[Markup]:
+    """Ghost Attention turn by turn, a panel for each group of constraints, and attention to the instruction."""
+    found = run.results.get("ghost")
+    if not found:
+        return []
+    looked = run.directory / found["evaluation"] / ghost.ATTENTION
+    panels = ghost.kept_panels(found["kept"]) + ([ghost.attention_panel(read_json(looked))] if looked.is_file() else [])
+    return [_plot(f"ghost{i}", partial(draw_panel, panel=panel)) for i, panel in enumerate(panels)]
 
 
 def facts_tables(run: read.Run) -> list[Row]:

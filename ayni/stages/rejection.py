@@ -46,11 +46,13 @@ def run(
     *,
     version: int,
     seed: int,
+    ghost: Path | None = None,
 ) -> Artifact:
     """Samples from `latest` (or `settings.sampler`), fine-tunes `start` (or `latest`, by setting).
 
     Writes a model, samples.jsonl (this version's targets), rewards.json (fig. 7) and summary.json. `prompts`: a file of
     prompt rows, or a data directory with prompts_train.jsonl. `earlier`: artifacts of this stage from the versions before.
+    `ghost`: an artifact of Ghost Attention, whose dialogues join as they are; one that is longer than a row is left out.
     """
     mesh = open_mesh()
     begin = start if settings.start == "sft" else latest
@@ -82,19 +84,23 @@ def run(
         reward_NK = reward_NK.view(len(rows), settings.k)
         best = pick(rows, answers_in(tuned_in, tokenizer, rows, answers), reward_NK)
         joining = [sample for artifact in carried for sample in read_jsonl(artifact / SAMPLES)]
+        dialogues = whole_dialogues(ghost, settings.row_len) if ghost is not None else []
         if mesh.is_main:
             write_jsonl(work / SAMPLES, best)
             write_json(work / REWARDS, by_k(reward_NK))
             counts = {"prompts": len(rows), "targets": len(best), "carried": len(joining)}
+            if ghost is not None:
+                counts["ghost"] = len(dialogues)
             write_json(work / SUMMARY, {"temperature": settings.temperature, "k": settings.k, **counts})
         telemetry.say(
             f"  {len(best)} targets"
             + (f" and {len(joining)} of earlier versions" if joining else "")
+            + (f" and {len(dialogues)} dialogues of Ghost Attention" if dialogues else "")
             + f"; mean reward {reward_NK.mean():.2f} -> best of {settings.k} {reward_NK.max(1).values.mean():.2f}"
         )
 
         policy = load_model(begin)
-        samples = [target(sample, settings.row_len) for sample in [*best, *joining]]
+        samples = [target(sample, settings.row_len) for sample in [*best, *joining, *dialogues]]
         whole = fine_tune(
             work,
             "fine-tuning on the best",
@@ -116,10 +122,17 @@ def run(
         "start": begin,
         "helpfulness": scorers.helpfulness,
         "safety": scorers.safety,
+        "ghost": ghost,
         **{f"earlier {i}": path for i, path in enumerate(carried, 1)},
     }
     stage_settings = {**settings.model_dump(exclude={"sampler"}), "version": version}  # the sampler is an input
     return build(out, "rejection", stage_settings, inputs, seed, work_in)
+
+
+def whole_dialogues(ghost: Path, row_len: int) -> list[dict[str, Any]]:
+    """Ghost Attention's dialogues that fit a row: one that lost its beginning would teach to follow what nobody said."""
+    samples = read_jsonl(ghost / SAMPLES)
+    return [sample for sample in samples if len(sample["prompt_ids"]) + len(sample["answer_ids"]) <= row_len]
 
 
 def target(sample: dict[str, Any], row_len: int) -> tuple[list[int], list[bool]]:

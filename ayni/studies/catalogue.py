@@ -21,6 +21,7 @@ BY_GROUP: dict[Group, tuple[str, ...]] = {
         "clean-demonstrations",
         "ppo-or-dpo",
     ),
+    "safety": ("ghost-attention",),
 }
 
 

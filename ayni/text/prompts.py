@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,3 +33,36 @@ def draw_prompts(rows: list[dict[str, Any]], count: int, rng: random.Random) -> 
 def original_id(prompt_id: str) -> str:
     """The id of a prompt that was drawn more than once."""
     return prompt_id.split("#", maxsplit=1)[0]
+
+
+def scripts(prompts: Path, name: str, tasks: Sequence[str] = ()) -> list[list[str]]:
+    """What the user says in each helpful prompt without a system message, turn by turn, the answers between left out.
+
+    `prompts`: a file, or a data directory with the file `name`. `tasks`: of these tasks alone; none: of all.
+    """
+    path = prompts / name if prompts.is_dir() else prompts
+    found = [
+        [message["content"] for message in row["messages"] if message["role"] == "user"]
+        for row in read_prompts(path)
+        if row["prompt_kind"] == "helpful"
+        and row["messages"][0]["role"] != "system"
+        and (not tasks or row["task"] in tasks)
+    ]
+    if not found:
+        of = f" of the tasks {', '.join(tasks)}" if tasks else ""
+        raise ValueError(
+            f"{path}: no helpful prompt{of} without a system message, so there is nothing to ask; "
+            "give other prompts, or other `tasks`"
+        )
+    return found
+
+
+def questions(pool: Sequence[list[str]], count: int, rng: random.Random) -> list[str]:
+    """`count` turns of a user's: whole scripts one after the other, each once while they last, then again."""
+    asked: list[str] = []
+    while len(asked) < count:
+        for script in rng.sample(pool, len(pool)):
+            asked += script
+            if len(asked) >= count:
+                break
+    return asked[:count]

@@ -55,6 +55,9 @@ class Size:
     skill_chats: int
     open_pairs: int
     eval_share: float  # of EVALUATION
+    rule_rows: int = (
+        0  # more demonstrations of one exchange that keep a rule of the system message, for Ghost Attention
+    )
 
 
 SCALES = {
@@ -92,6 +95,7 @@ def write(out: Path, seed: int, scale: str = "full", **options: Any) -> None:
         demonstrations.chat(row, planted, faults) for row, (planted, _, faults) in zip(sft, answers, strict=True)
     ]
     splits["sft_clean"] = [demonstrations.chat(row, clean, []) for row, (_, clean, _) in zip(sft, answers, strict=True)]
+    splits["sft"] += _rule_chats(random.Random(f"rules {seed}"), world, training, size.rule_rows, forbidden)
     splits["probes"] = probes.build(random.Random(f"probes {seed}"), world, splits.pop("probe_prompts"))
     chats = _skill_chats(random.Random(f"skills {seed}"), world, training, size.skill_chats, forbidden)
     text = corpus.compose(seed, world, size.exposures, forbidden, (chat["messages"] for chat in chats))
@@ -215,6 +219,22 @@ def _skill_chats(rng: random.Random, world: World, training: Field, count: int, 
     """Well answered prompts that become dialogues of the corpus. Everybody may occur: people are held out from SFT on."""
     everybody = _vary(training, people=world.people)
     rows = _mixture(rng, everybody, SKILLS, count, forbidden)
+    return [demonstrations.chat(row, demonstrations.good(rng, world, row), []) for row in rows]
+
+
+def _rule_chats(rng: random.Random, world: World, training: Field, count: int, forbidden: set[str]) -> list[Row]:
+    """Well answered prompts under a rule, of one exchange: what a model must know before it can learn to go on.
+
+    Drawn after the other demonstrations with a generator of their own, so that those are the same without them.
+    """
+
+    def one_exchange(task: str, rng: random.Random, area: Field) -> Row:
+        while True:
+            row = prompts.draw(task, rng, area)
+            if len(row["messages"]) == 2:
+                return row
+
+    rows = prompts.take("system", rng, training, count, forbidden, set(), one_exchange)
     return [demonstrations.chat(row, demonstrations.good(rng, world, row), []) for row in rows]
 
 
