@@ -112,5 +112,5 @@ def test_a_wrong_bank_is_one_clear_error(tmp_path: Path, text: str, message: str
 
 
 def test_a_bank_that_is_not_there() -> None:
-    with pytest.raises(ValueError, match="no-such: no such bank.*general, words"):
+    with pytest.raises(ValueError, match=r"no-such: no such bank.*general, words"):
         load_banks(["no-such"])

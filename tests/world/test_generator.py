@@ -35,6 +35,22 @@ def test_options(tmp_path):
     assert sum(about["counts"]["rows"]["sft"].values()) == pytest.approx(100, abs=5)
 
 
+def test_more_rules_come_behind_the_other_demonstrations_and_change_no_other_file(small, tmp_path):
+    generator.write(tmp_path, seed=3, scale="small", rule_rows=40)
+    before, after = hashes(small.path), hashes(tmp_path)
+    assert {name for name in before if before[name] != after[name]} == {"sft.jsonl", "about.json"}
+    rows = [generator.json.loads(line) for line in (tmp_path / "sft.jsonl").read_text().splitlines()]
+    whole = small.rows("sft")
+    assert rows[: len(whole)] == whole
+    judge = examiner.make(tmp_path)
+    added = rows[len(whole) :]
+    assert len(added) == 40
+    for row in added:
+        assert [m["role"] for m in row["messages"]] == ["system", "user", "assistant"]
+        assert judge.judge({**row, "messages": row["messages"][:-1]}, [row["messages"][-1]["content"]])[0].right
+    assert not any(generator.json.loads((tmp_path / "about.json").read_text())["overlaps"].values())
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
