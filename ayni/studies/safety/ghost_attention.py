@@ -25,11 +25,12 @@ SETTINGS = GhostSettings(
     max_turns=20,
     history=1,
     tries=3,
+    combined=0.0,  # a model of this size does not keep two rules at once
     temperature=0.7,
     max_new_tokens=24,
     batch_rows=4,
-    epochs=2,
-    optimizer=OptimizerSettings(lr=3e-4, warmup_steps=10),
+    epochs=4,
+    optimizer=OptimizerSettings(lr=1e-3, warmup_steps=10),
     evaluate=GhostEvaluation(dialogues=40, max_new_tokens=24),
 )
 SMALL: dict[str, Any] = {"check": False, "dialogues": 24, "max_turns": 3, "tries": 4, "max_new_tokens": 16,
