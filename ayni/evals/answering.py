@@ -97,7 +97,7 @@ class Answering:
         """
 
         def score(chosen: list[str]) -> list[float]:
-            windows = [self._windows(text) for text in chosen]
+            windows = [list(self._windows(text)) for text in chosen]
             scored = iter(likelihoods(self.model, [pair for of_text in windows for pair in of_text]))
             return [sum(next(scored).log_prob for _ in of_text) for of_text in windows]
 

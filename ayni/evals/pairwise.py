@@ -93,7 +93,7 @@ def bradley_terry(comparisons: Sequence[Comparison], prior: float = PRIOR) -> di
         weight_P = np.bincount(rng.integers(0, len(prompts), len(prompts)), minlength=len(prompts))
         drawn_DM.append(log_strengths(np.tensordot(weight_P, won_PMM, 1) + virtual_MM))
     bounds = np.quantile(drawn_DM, [0.025, 0.975], axis=0) if drawn_DM else np.full((2, len(names)), np.nan)
-    found = {
+    found: dict[str, dict[str, Any]] = {
         name: {
             "value": float(strength_M[i]),
             "low": float(bounds[0, i]) if drawn_DM else None,

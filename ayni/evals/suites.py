@@ -67,12 +67,17 @@ MMLU = Task(
 )  # fmt: skip
 TRUTHFULQA_MC1 = Task("truthfulqa_mc1", "TruthfulQA MC1", "validation", 817, "acc", "truthfulqa_mc1")
 TRUTHFULQA_MC2 = Task("truthfulqa_mc2", "TruthfulQA MC2", "validation", 817, "acc", "truthfulqa_mc2", in_packages=False)
+HUMAN_EVAL = Task(
+    "human_eval", "HumanEval", "test", 164, "pass_1", None,
+    note="ten samples at temperature 0.8, pass@k by the unbiased estimate; programs run in a sandbox",
+)  # fmt: skip
 
 SUITES: dict[str, tuple[Task, ...]] = {
     "commonsense": (PIQA, SIQA, OPENBOOKQA, COMMONSENSEQA, HELLASWAG),
     "knowledge": (NQ_OPEN,),
     "reading": (BOOLQ, QUAC),
     "math": (ASDIV, GSM8K),
+    "code": (HUMAN_EVAL,),
     "mmlu": (MMLU,),
     "truthful": (TRUTHFULQA_MC1, TRUTHFULQA_MC2),
 }

@@ -19,6 +19,7 @@ import yaml
 
 from ayni.evals import evaldata
 from ayni.evals.harness import TASKS
+from ayni.evals.tasks.points import programs
 from ayni.text.sources import read_jsonl
 from bench.environments import OFFLINE, overlay, run_peer
 
@@ -36,9 +37,23 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def suite(model: Path, name: str, out: Path, data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     beside = os.pathsep.join([str(overlay("eval")), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, "-m", "ayni", "eval", str(model), "--suite", name, "--data", str(data), "--out", str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "ayni",
+        "eval",
+        str(model),
+        "--suite",
+        name,
+        "--data",
+        str(data),
+        "--out",
+        str(out),
+    ]
     environment = {**os.environ, **OFFLINE, "PYTHONPATH": beside, "HF_HOME": str(out.parent / "hf"), "COLUMNS": "140"}
-    return subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, timeout=3000, check=False)
+    return subprocess.run(
+        [*command, *arguments], env=environment, capture_output=True, text=True, timeout=3000, check=False
+    )
 
 
 def theirs(model: Path, data: Path, home: Path) -> dict[str, list[int]]:
@@ -46,7 +61,9 @@ def theirs(model: Path, data: Path, home: Path) -> dict[str, list[int]]:
     for name in SETS:
         settings = yaml.safe_load((TASKS / f"{name}.yaml").read_text())
         rows = {"dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(data / f"{name}.jsonl")}}}
-        (home / f"{name}.yaml").write_text(yaml.safe_dump({**settings, "task": f"ayni_{name}", **rows, "test_split": "test"}))
+        (home / f"{name}.yaml").write_text(
+            yaml.safe_dump({**settings, "task": f"ayni_{name}", **rows, "test_split": "test"})
+        )
     command = ["-m", "lm_eval", "run", "--model", "hf", "--model_args", f"pretrained={model},dtype=float32"]
     command += ["--tasks", ",".join(f"ayni_{name}" for name in SETS), "--include_path", str(home), "--limit", str(ROWS)]
     command += ["--output_path", str(home / "out"), "--log_samples", "--batch_size", "1", "--device", "cpu"]
@@ -82,7 +99,9 @@ def test_choices_are_those_of_transformers(smollm2: Path, data: Path, tmp_path: 
     assert same / len(pairs) >= SAME
 
 
-def test_a_suite_is_compared_with_another_model_and_kept_question_by_question(tiny: Path, data: Path, tmp_path: Path) -> None:
+def test_a_suite_is_compared_with_another_model_and_kept_question_by_question(
+    tiny: Path, data: Path, tmp_path: Path
+) -> None:
     """The smoke recipe's model against itself, in chat format against plain: every suite's path is walked."""
     done = suite(tiny, "knowledge", tmp_path / "k", data, "--limit", "4", "--chat", "--against", str(tiny))
     assert done.returncode == 0, done.stderr[-4000:]
@@ -95,4 +114,19 @@ def test_a_suite_is_compared_with_another_model_and_kept_question_by_question(ti
     results = json.loads((tmp_path / "k" / "results.json").read_text())
     assert results["checkpoints"][0]["metrics"]["nq_open"]["n"] == 4
     [about] = results["tasks"]
-    assert (about["rows"], about["of"], about["shots"], about["template"], about["source"]) == (4, 3610, 5, "chat", "pypi")
+    assert (about["rows"], about["of"], about["shots"], about["template"], about["source"]) == (
+        4,
+        3610,
+        5,
+        "chat",
+        "pypi",
+    )
+
+
+def test_every_solution_of_human_eval_passes_its_own_tests(data: Path) -> None:
+    """The gold of the set, and the sandbox: it forbids nothing that a solution needs."""
+    rows = read_jsonl(data / "human_eval.jsonl")
+    failed = [row["id"] for row in rows if programs(row, [[row["solution"]]])["pass_1"] < 1]
+    print(f"{len(rows) - len(failed)} of {len(rows)} published solutions pass in the sandbox")
+    assert len(rows) == 164
+    assert not failed

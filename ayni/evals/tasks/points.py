@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from ayni.evals.sandbox import pass_at_k, run_program
 from ayni.scoring.overlap import exact_match, word_f1
 
 Points = dict[str, float]
@@ -40,6 +41,14 @@ def majority(doc: dict[str, Any], results: Sequence[Sequence[str]]) -> Points:
         "maj_8": float(same_number(vote(ends), gold)),
         "one_sample": sum(same_number(end, gold) for end in ends) / len(ends),
     }
+
+
+def programs(doc: dict[str, Any], results: Sequence[Sequence[str]]) -> Points:
+    """pass@1 and pass@10 of a function's samples, each run with the problem's tests in the sandbox."""
+    ends = f"\n{doc['test']}\ncheck({doc['entry_point']})\n"
+    passed = [run_program(doc["prompt"] + answer + ends) == "passed" for answer in results[0]]
+    n, c = len(passed), sum(passed)
+    return {"pass_1": pass_at_k(n, c, 1), "pass_10": pass_at_k(n, c, min(10, n))}
 
 
 def vote(numbers: Sequence[float | None]) -> float | None:
