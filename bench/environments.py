@@ -106,6 +106,21 @@ def run_peer(name: str, *arguments: str | Path, timeout: float, **extra: str) ->
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
 
 
+def overlay(name: str) -> Path:
+    """A folder of packages to put on PYTHONPATH beside ours, for an extra too heavy for everybody; built once."""
+    pins = CONSTRAINTS / f"{name}.txt"
+    digest = hashlib.sha256(f"{pins.read_text()}{sys.version_info[:2]}".encode()).hexdigest()[:12]
+    folder = cache_folder() / "peers" / f"{name}-{digest}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(folder.with_suffix(".lock")):
+        if not (folder / ".ready").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+            subprocess.run([*pip, "--target", str(folder), "--requirement", str(pins)], check=True)
+            (folder / ".ready").touch()
+    return folder
+
+
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     with path.open("w") as stream:

@@ -27,6 +27,14 @@ def contains_gold(answer: str, golds: Sequence[str]) -> bool:
     return any(words and f" {words} " in text for words in map(normalise, golds))
 
 
+def word_f1(answer: str, gold: str) -> float:
+    """SQuAD's F1: with c the normalised words in common (counted), P = c/|answer|, R = c/|gold|, 2PR/(P+R)."""
+    a, b = normalise(answer).split(), normalise(gold).split()
+    if not a or not b:
+        return float(a == b)
+    return 2 * (Counter(a) & Counter(b)).total() / (len(a) + len(b))
+
+
 def rouge_l(answer: str, gold: str) -> float:
     """ROUGE-L F1 (Lin 2004): with L the longest common subsequence of words, P = L/|answer|, R = L/|gold|, 2PR/(P+R)."""
     a, b = normalise(answer).split(), normalise(gold).split()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 from ayni.serve.text_stream import BROKEN
 from ayni.text.tokenizer import Tokenizer
@@ -37,21 +36,8 @@ class Vocabulary:
 
     def encode_prompt_text(self, text: str, add_special_tokens: bool = True) -> list[int]:
         """Ids of a text under the client's own control: special tokens in it count, and BOS goes in front once."""
-        ids = self.tokenizer.encode_marked(text)
-        if add_special_tokens and self.adds_bos and ids[:1] != [self.tokenizer.bos_id]:
-            ids = [self.tokenizer.bos_id, *ids]
-        return ids
+        return self.tokenizer.encode_raw(text) if add_special_tokens else self.tokenizer.encode_marked(text)
 
-    @cached_property
+    @property
     def adds_bos(self) -> bool:
-        """Whether this checkpoint's own tokenizer puts BOS in front of a text, as transformers and vLLM have it do."""
-        files = self.tokenizer.files
-        config = json.loads(files.get("tokenizer_config.json", b"{}"))
-        if "add_bos_token" in config:
-            return bool(config["add_bos_token"])
-        if "tokenizer.model" in files:
-            return True
-        after = json.dumps(json.loads(files["tokenizer.json"]).get("post_processor"))
-        return any(
-            json.dumps(piece) in after for piece, i in self.tokenizer.specials.items() if i == self.tokenizer.bos_id
-        )
+        return self.tokenizer.adds_bos

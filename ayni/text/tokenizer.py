@@ -62,6 +62,17 @@ class Tokenizer:
         start = self.piece_id("<|endoftext|>") if "<|im_start|>" in self.specials else None
         return self.bos_id if start is None else start
 
+    @cached_property
+    def adds_bos(self) -> bool:
+        """Whether the checkpoint's own tokenizer puts BOS in front of a text, as transformers and vLLM have it do."""
+        config = json.loads(self.files.get("tokenizer_config.json", b"{}"))
+        if "add_bos_token" in config:
+            return bool(config["add_bos_token"])
+        if "tokenizer.model" in self.files:
+            return True
+        after = json.dumps(json.loads(self.files["tokenizer.json"]).get("post_processor"))
+        return any(json.dumps(piece) in after for piece, number in self.specials.items() if number == self.bos_id)
+
     def encode(self, text: str) -> list[int]:
         """Ids of the text alone: no BOS or EOS, and markers inside stay text. Lone surrogates become U+FFFD."""
         return self._backend.encode(whole_characters(text))
@@ -103,6 +114,11 @@ class Tokenizer:
     def encode_marked(self, text: str) -> list[int]:
         """Ids of a text in which special tokens count: a rendered template, or a prompt under the client's own control."""
         return encode_sections(self, [text])[0]
+
+    def encode_raw(self, text: str) -> list[int]:
+        """`encode_marked`, with BOS in front, once, where the checkpoint's tokenizer wants one."""
+        ids = self.encode_marked(text)
+        return [self.bos_id, *ids] if self.adds_bos and ids[:1] != [self.bos_id] else ids
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of the ids; special tokens and ids beyond the vocabulary (a padded embedding's) are silent."""

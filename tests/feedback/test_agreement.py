@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from ayni.feedback.agreement import gwet_ac1, observed_agreement
+from ayni.feedback.agreement import gwet_ac1, gwet_ac2, observed_agreement
 
 
 def test_ac1_by_hand():
@@ -25,6 +25,24 @@ def test_published_value_of_irrcac_raw_4raters():
         [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, None],
     )
     assert gwet_ac1(list(zip(*columns))) == pytest.approx(0.77544, abs=1e-5)
+    assert gwet_ac2(list(zip(*columns)), [1, 2, 3, 4, 5]) == pytest.approx(0.89894, abs=1e-5)
+
+
+def test_ac2_of_two_grades_is_ac1_and_near_misses_count_less_than_far_ones():
+    rng = random.Random(5)
+    ratings = [[rng.choice([0, 1, None]) for _ in range(3)] for _ in range(40)]
+    assert gwet_ac2(ratings, [0, 1]) == pytest.approx(gwet_ac1(ratings))
+    near, far = ([(1, 2)] * 5 + [(3, 3)] * 5, [(1, 4)] * 5 + [(3, 3)] * 5)
+    assert gwet_ac2(near, [1, 2, 3, 4]) > gwet_ac2(far, [1, 2, 3, 4])
+
+
+def test_ac2_refuses_labels_without_a_place():
+    with pytest.raises(ValueError, match="label 'x' is none of the grades"):
+        gwet_ac2([("x", 1)], [1, 2])
+    with pytest.raises(ValueError, match="two or more different grades"):
+        gwet_ac2([(1, 1)], [1])
+    with pytest.raises(ValueError, match="rated by two raters"):
+        gwet_ac2([(1, None)], [1, 2])
 
 
 def test_observed_agreement_equals_counting_pairs():
