@@ -249,7 +249,7 @@ def _read_fingerprint(work: Path) -> str | None:
 def _publish(
     work: Path, out: Path, stage: str, settings: Any, inputs: Mapping[str, Path | None], seed: int, wanted: str
 ) -> None:
-    shutil.rmtree(work / STATE, ignore_errors=True)
+    _drop_state(work)
     files = {
         str(path.relative_to(work)): {"sha256": file_hash(path), "bytes": path.stat().st_size}
         for path in _payload(work)
@@ -280,6 +280,15 @@ def _publish(
     else:
         work.rename(out)
     fsync(out.parent)
+
+
+def _drop_state(work: Path) -> None:
+    """Training state goes by rename first: a kill on the way must not leave a checkpoint that is half there."""
+    dropped = work / f"{STATE}.dropped"
+    shutil.rmtree(dropped, ignore_errors=True)  # of a kill on the way
+    if (work / STATE).exists():
+        (work / STATE).rename(dropped)
+        shutil.rmtree(dropped)
 
 
 def _retired(out: Path) -> Path:

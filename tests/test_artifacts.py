@@ -107,3 +107,31 @@ def test_the_manifest_names_what_an_artifact_was_made_from(tmp_path: Path) -> No
     assert manifest["inputs"] == {"first": {"path": "../first", "hash": first.hash}}
     assert (manifest["stage"], manifest["settings"], manifest["seed"]) == ("two", {"b": 2}, 8)
     assert set(manifest["files"]) == {"payload.txt"}
+
+
+def test_trap_17_a_kill_while_training_state_is_dropped_leaves_no_half_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by killing runs: state.json gone, its folder still there, and the next start fell over it."""
+    out, seen = tmp_path / "out", []
+
+    def work_in(work: Path) -> None:
+        seen.append((work / "state").exists())
+        (work / "state" / "step-1").mkdir(parents=True, exist_ok=True)
+        (work / "state" / "step-1" / "state.json").write_text("{}")
+        (work / "payload.txt").write_text("done")
+
+    def killed_half_way(path: Path, **_: object) -> None:
+        files = [file for file in Path(path).rglob("*") if file.is_file()]
+        if files:
+            files[0].unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(artifacts.shutil, "rmtree", killed_half_way)
+        with pytest.raises(KeyboardInterrupt):
+            build(out, "stage", {}, {}, 0, work_in)
+    whole = build(out, "stage", {}, {}, 0, work_in)
+    assert seen == [False, False]
+    assert set(whole.manifest["files"]) == {"payload.txt"}
+    assert {path.name for path in out.iterdir()} == {"payload.txt", "manifest.json", "logs"}

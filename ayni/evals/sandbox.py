@@ -63,7 +63,8 @@ def run_program(program: str, limits: Limits | None = None) -> Outcome:
         )
     if process.returncode == 0 and said.decode("utf-8", "replace").strip().endswith(token):
         return "passed"
-    return "timeout" if process.returncode in (-signal.SIGXCPU, 128 + signal.SIGXCPU) else "failed"
+    out_of_time = {sign for kind in (signal.SIGXCPU, signal.SIGKILL) for sign in (-kind, 128 + kind)}  # either may come
+    return "timeout" if process.returncode in out_of_time else "failed"
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

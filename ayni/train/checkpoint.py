@@ -78,7 +78,9 @@ def _publish(state_dir: Path, step: int, tensors: dict[str, dict[str, Tensor]], 
     unfinished.rename(state_dir / f"step-{step:08d}")
     fsync(state_dir)
     for old in checkpoints(state_dir)[:-KEEP]:
-        shutil.rmtree(old)
+        leaving = state_dir / f".unfinished-{old.name}"  # what a kill leaves of it is no checkpoint
+        old.rename(leaving)
+        shutil.rmtree(leaving)
 
 
 def remove_unfinished(state_dir: Path) -> None:
