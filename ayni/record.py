@@ -33,8 +33,8 @@ from typing import Any
 
 from ayni import status, telemetry
 from ayni.artifacts import Artifact, read_json
-from ayni.config import Recipe
 from ayni.evals.judging import ANSWERS
+from ayni.recipe import Recipe
 from ayni.scoring.reward import Scorers
 from ayni.stages import evaluate, ghost, ghost_turns, rejection, reward, temperature, versus
 from ayni.text.sources import read_jsonl

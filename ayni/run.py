@@ -20,7 +20,8 @@ import torch
 
 from ayni import report, status, telemetry
 from ayni.artifacts import read_json, write_json
-from ayni.config import GhostSettings, Recipe, RecipeGhost, RejectionSettings, VersionSettings
+from ayni.config import GhostSettings, RejectionSettings
+from ayni.recipe import Recipe, RecipeGhost, VersionSettings
 from ayni.record import Run, Version, previous_of, results, samples
 from ayni.scoring.reward import Scorers
 from ayni.stages import data as data_stage

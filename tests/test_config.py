@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from ayni.config import PRESETS, ModelSettings, Recipe, load_recipe
+from ayni.config import PRESETS, ModelSettings
+from ayni.recipe import Recipe, load_recipe
 from tests.conftest import ROOT
 
 

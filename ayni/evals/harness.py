@@ -90,16 +90,23 @@ def ask(
     return Asked([_item(sample, task.metric_of(source)) for sample in samples], shots)
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which `!function points.NAME` is a function of tasks/points.py, as lm-eval's own files have it."""
+class _SafeTasks(yaml.SafeLoader):
+    """Plain YAML, but for `!function points.NAME`: a function of tasks/points.py, as lm-eval's own files have it."""
 
 
-_Loader.add_constructor("!function", lambda _, node: getattr(points, str(node.value).removeprefix("points.")))
+_SafeTasks.add_constructor("!function", lambda _, node: getattr(points, str(node.value).removeprefix("points.")))
+
+
+def settings_of_task(name: str) -> dict[str, Any]:
+    """tasks/NAME.yaml. A safe loader's document: no tag but `!function` makes anything else than plain values."""
+    with (TASKS / f"{name}.yaml").open(encoding="utf-8") as stream:
+        settings: dict[str, Any] = _SafeTasks(stream).get_single_data()
+    return settings
 
 
 def _over_local_rows(task: Task, data: Path, work: Path) -> dict[str, Any]:
     """The task's YAML with the place of its rows filled in."""
-    settings = yaml.load((TASKS / f"{task.name}.yaml").read_text(encoding="utf-8"), _Loader)
+    settings = settings_of_task(task.name)
     files = {"test": str(data / f"{task.name}.jsonl")}
     if settings.get("fewshot_split") == "shots":
         files["shots"] = str(data / f"{task.name}_shots.jsonl")

@@ -20,8 +20,9 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel
 
 from ayni.artifacts import Artifact
-from ayni.config import Recipe, Settings, VersionSettings, load_recipe
+from ayni.config import Settings
 from ayni.evals.judging import Judge
+from ayni.recipe import Recipe, VersionSettings, load_recipe
 from ayni.scoring.reward import Scorers
 from ayni.stages import data as data_stage
 from ayni.stages import evaluate as evaluate_stage

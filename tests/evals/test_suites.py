@@ -4,10 +4,9 @@ import random
 from pathlib import Path
 
 import pytest
-import yaml
 
 from ayni.evals.evaldata import SETS
-from ayni.evals.harness import TASKS, Item, choice_of, figure
+from ayni.evals.harness import Item, choice_of, figure
 from ayni.evals.paired import differences
 from ayni.evals.suites import PIQA, SUITES, tasks_of
 from ayni.evals.tasks import points
@@ -19,13 +18,9 @@ def test_a_part_of_a_set_never_goes_by_its_bare_name() -> None:
 
 
 def test_every_task_with_data_has_rows_a_file_and_its_metric() -> None:
-    class Loader(yaml.SafeLoader):
-        pass
-
-    Loader.add_constructor("!function", lambda _, node: getattr(points, node.value.removeprefix("points.")))
     for suite in SUITES:
         for task in tasks_of(suite, "pypi"):
-            settings = yaml.load((TASKS / f"{task.name}.yaml").read_text(), Loader)
+            settings = settings_of_task(task.name)
             assert settings["task"] == task.name
             assert task.metric in [each["metric"] for each in settings["metric_list"]]
             assert settings.get("num_fewshot", 0) == SETS[task.name].shots

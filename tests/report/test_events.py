@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from collections.abc import Callable
@@ -14,9 +13,6 @@ import pytest
 from ayni.report.events import EventFiles, convert, logs, scalars
 
 MakeRun = Callable[..., Path]
-needs_tensorboard = pytest.mark.skipif(
-    importlib.util.find_spec("tensorboard") is None, reason="needs tensorboard (pip install .[dev])"
-)
 
 
 def read_back(directory: Path) -> dict[str, list[tuple[int, float]]]:
@@ -37,7 +33,6 @@ def close(found: list[tuple[int, float]]) -> list[tuple[int, Any]]:
     return [(step, pytest.approx(value, rel=1e-6)) for step, value in found]
 
 
-@needs_tensorboard
 def test_every_number_of_every_log_comes_back(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run()
     stages = convert(run, tmp_path / "events")
@@ -53,7 +48,6 @@ def test_every_number_of_every_log_comes_back(make_run: MakeRun, tmp_path: Path)
     assert "perplexity/stories" in read_back(tmp_path / "events" / "base")
 
 
-@needs_tensorboard
 def test_converting_again_replaces_ours_alone(make_run: MakeRun, tmp_path: Path) -> None:
     run, out = make_run(), tmp_path / "events"
     (out / "sft").mkdir(parents=True)
@@ -66,7 +60,6 @@ def test_converting_again_replaces_ours_alone(make_run: MakeRun, tmp_path: Path)
     assert (out / "sft" / "notes.txt").read_text() == "the user's"
 
 
-@needs_tensorboard
 def test_following_a_run_that_was_killed_and_resumed(tmp_path: Path) -> None:
     run, at_work = tmp_path / "run", tmp_path / "run" / ".base.partial"
     events = EventFiles(tmp_path / "events")

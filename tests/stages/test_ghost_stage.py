@@ -15,11 +15,12 @@ import torch
 import yaml
 
 from ayni.artifacts import read_json, read_manifest
-from ayni.config import GhostEvaluation, GhostSettings, ModelSettings, OptimizerSettings, Recipe, SFTSettings
+from ayni.config import GhostEvaluation, GhostSettings, ModelSettings, OptimizerSettings, SFTSettings
 from ayni.engine.answers import Answer
 from ayni.engine.engine import Engine
 from ayni.model.checkpoint import load_model, save_model
 from ayni.model.transformer import Transformer, init_weights
+from ayni.recipe import Recipe
 from ayni.scoring.constraints import Constraint
 from ayni.stages import ghost, ghost_turns, rejection, sft
 from ayni.stages.ghost import Dialogue

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from ayni.config import RewardSettings, load_recipe
+from ayni.config import RewardSettings
 from ayni.engine.score import scores_of
 from ayni.feedback.pairs import encode_pairs
 from ayni.model.checkpoint import load_model, load_scalar
+from ayni.recipe import load_recipe
 from ayni.record import Run
 from ayni.run import train_guard
 from ayni.scoring.reward import load_reward_model

@@ -1,7 +1,5 @@
 """The studies of pretraining and SFT: their arithmetic against naive loops, and all of them once in small."""
 
-import json
-import math
 from pathlib import Path
 
 import pytest
@@ -9,9 +7,8 @@ import torch
 
 from ayni.config import PRESETS, ModelSettings
 from ayni.model.transformer import Transformer, init_weights
-from ayni.report import study as report
-from ayni.studies import catalogue, run
-from ayni.studies.lab import Lab, load_scale
+from ayni.studies import catalogue
+from ayni.studies.lab import Lab
 from ayni.studies.pretraining import beyond_optimal, gqa
 from ayni.studies.pretraining.decode_speed import cache_bytes, tokens_per_second, with_kv_heads
 from ayni.studies.pretraining.held_out_text import losses, position_losses, right
@@ -19,21 +16,21 @@ from ayni.studies.pretraining.sft_quality import CHATS, few
 from ayni.text.sources import read_chats, read_jsonl, read_prompts, read_texts
 from ayni.text.tokenizer import load_tokenizer
 
+from .in_small import check_result, first_lab, run_in_small
+
 NAMES = catalogue.BY_GROUP["pretraining"]
 
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every study of the group in small, one seed."""
-    work = tmp_path_factory.mktemp("studies")
-    run.run(NAMES, work, work / "out", seeds=1, scale="smoke", jobs=1)
-    return work
+    return run_in_small(NAMES, tmp_path_factory.mktemp("studies"))
 
 
 @pytest.fixture(scope="module")
 def lab(work: Path) -> Lab:
     """The seed's models as the studies left them."""
-    return Lab(work / "smoke" / "seed-0", 0, "smoke", load_scale("smoke"))
+    return first_lab(work)
 
 
 def small_model(max_seq_len: int) -> Transformer:
@@ -45,19 +42,7 @@ def small_model(max_seq_len: int) -> Transformer:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_study_gives_a_result(work: Path, name: str) -> None:
-    result = json.loads((work / "out" / name / run.RESULT).read_text(encoding="utf-8"))
-    assert {"claim", "paper", "ours", "low", "high", "seeds", "n", "verdict"} <= set(result)
-    assert result["group"] == "pretraining"
-    for effect in result["effects"]:
-        assert effect["n"] > 0, effect["name"]
-        assert effect["low"] <= effect["value"] <= effect["high"], effect["name"]
-    assert all(len(row) == len(result["table"]["columns"]) for row in result["table"]["rows"])
-    for panel in result["panels"]:
-        assert all(y is None or math.isfinite(y) for line in panel["series"] for y in line["y"])
-        assert any(y is not None for line in panel["series"] for y in line["y"]), panel["title"]
-    [figure] = report.write([work / "out" / name / run.RESULT])
-    assert figure.read_text(encoding="utf-8").lstrip().startswith("<?xml")
-    assert result["claim"] in figure.with_name("README.md").read_text(encoding="utf-8")
+    check_result(work, name, "pretraining", every_line=False)
 
 
 @pytest.mark.parametrize("name", ["tiny", "7b", "70b"])

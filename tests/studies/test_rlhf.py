@@ -1,16 +1,14 @@
 """The studies of RLHF: their arithmetic against naive loops, and all of them once in small."""
 
 import json
-import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ayni.artifacts import read_manifest
-from ayni.report import study as report
 from ayni.scoring.reward import load_reward_models
-from ayni.studies import catalogue, run
+from ayni.studies import catalogue
 from ayni.studies.lab import Lab, load_scale
 from ayni.studies.paired import Outcomes, difference
 from ayni.studies.rlhf import carry_over, chain, ppo_or_dpo
@@ -22,38 +20,26 @@ from ayni.text.dialogue import encode_chat, encode_prompt
 from ayni.text.sources import read_jsonl, read_prompts
 from ayni.text.tokenizer import load_tokenizer
 
+from .in_small import check_result, first_lab, run_in_small
+
 NAMES = catalogue.BY_GROUP["rlhf"]
 
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every study of the group in small, one seed."""
-    work = tmp_path_factory.mktemp("studies")
-    run.run(NAMES, work, work / "out", seeds=1, scale="smoke", jobs=1)
-    return work
+    return run_in_small(NAMES, tmp_path_factory.mktemp("studies"))
 
 
 @pytest.fixture(scope="module")
 def lab(work: Path) -> Lab:
     """The seed's models as the studies left them."""
-    return Lab(work / "smoke" / "seed-0", 0, "smoke", load_scale("smoke"))
+    return first_lab(work)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_study_gives_a_result(work: Path, name: str) -> None:
-    result = json.loads((work / "out" / name / run.RESULT).read_text(encoding="utf-8"))
-    assert {"claim", "paper", "ours", "low", "high", "seeds", "n", "verdict"} <= set(result)
-    assert result["group"] == "rlhf"
-    for effect in result["effects"]:
-        assert effect["n"] > 0, effect["name"]
-        assert effect["low"] <= effect["value"] <= effect["high"], effect["name"]
-    assert all(len(row) == len(result["table"]["columns"]) for row in result["table"]["rows"])
-    for panel in result["panels"]:
-        assert all(y is None or math.isfinite(y) for line in panel["series"] for y in line["y"])
-        assert all(any(y is not None for y in line["y"]) for line in panel["series"]), panel["title"]
-    [figure] = report.write([work / "out" / name / run.RESULT])
-    assert figure.read_text(encoding="utf-8").lstrip().startswith("<?xml")
-    assert result["claim"] in figure.with_name("README.md").read_text(encoding="utf-8")
+    check_result(work, name, "rlhf")
 
 
 def test_studies_share_their_models(lab: Lab) -> None:

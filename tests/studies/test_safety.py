@@ -1,46 +1,31 @@
 """The studies of safety, in small."""
 
-import json
-import math
 from pathlib import Path
 
 import pytest
 
 from ayni.artifacts import read_json, read_manifest
-from ayni.report import study as report
 from ayni.stages import ghost_turns
-from ayni.studies import catalogue, run
+from ayni.studies import catalogue
 from ayni.studies.paired import Outcomes
 from ayni.studies.safety import ghost_attention
 from ayni.studies.study import Outcome
 from ayni.text.sources import read_jsonl
+
+from .in_small import check_result, run_in_small
 
 NAMES = ("ghost-attention",)
 
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    work = tmp_path_factory.mktemp("studies")
-    run.run(NAMES, work, work / "out", seeds=1, scale="smoke", jobs=1)
-    return work
+    return run_in_small(NAMES, tmp_path_factory.mktemp("studies"))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_study_gives_a_result(work: Path, name: str) -> None:
     assert name in catalogue.BY_GROUP["safety"]
-    result = json.loads((work / "out" / name / run.RESULT).read_text(encoding="utf-8"))
-    assert {"claim", "paper", "ours", "low", "high", "seeds", "n", "verdict"} <= set(result)
-    assert result["group"] == "safety"
-    for effect in result["effects"]:
-        assert effect["n"] > 0, effect["name"]
-        assert effect["low"] <= effect["value"] <= effect["high"], effect["name"]
-    assert all(len(row) == len(result["table"]["columns"]) for row in result["table"]["rows"])
-    for panel in result["panels"]:
-        assert all(y is None or math.isfinite(y) for line in panel["series"] for y in line["y"])
-        assert all(any(y is not None for y in line["y"]) for line in panel["series"]), panel["title"]
-    [figure] = report.write([work / "out" / name / run.RESULT])
-    assert figure.read_text(encoding="utf-8").lstrip().startswith("<?xml")
-    assert result["claim"] in figure.with_name("README.md").read_text(encoding="utf-8")
+    check_result(work, name, "safety")
 
 
 def test_the_obedient_model_differs_in_its_demonstrations_alone(work: Path) -> None:

@@ -1,0 +1,249 @@
+"""What a model, a corpus or a claim of the paper is worth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ayni.cli.app import app
+from ayni.cli.flags import Seed, Set, done, settings_of
+from ayni.config import AuditSettings, ContaminationSettings, EvaluateSettings, SuiteSettings
+
+
+@app.command(
+    epilog="Examples: ayni study margin | ayni study --group reward --seeds 3 | ayni study --list | ayni study --group rlhf --smoke --out smoke-studies"
+)
+def study(
+    names: Annotated[list[str] | None, typer.Argument(help="Studies to run; see --list.")] = None,
+    group: Annotated[
+        str | None, typer.Option(help="All studies of a group: pretraining, reward, rlhf, safety.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Worlds, models and draws to repeat every arm with.")] = 3,
+    jobs: Annotated[int, typer.Option(help="Arms at a time, with one thread each.")] = 2,
+    smoke: Annotated[bool, typer.Option("--smoke", help="In seconds, on models that learn nothing.")] = False,
+    work: Annotated[Path, typer.Option(help="Where models and outcomes are kept, and found again.")] = Path(
+        "runs/studies"
+    ),
+    out: Annotated[Path, typer.Option("--out", help="Where results go, a folder for each study.")] = Path(
+        "docs/studies"
+    ),
+    list_: Annotated[bool, typer.Option("--list", help="Name all studies with their claims.")] = False,
+) -> None:
+    """Put the paper's claims to the test: arms, seeds, intervals, verdicts."""
+    from ayni import telemetry
+    from ayni.studies import catalogue
+
+    chosen = [*(names or []), *(catalogue.names(catalogue.group_named(group)) if group else [])]
+    if list_:
+        known = [catalogue.study(name) for name in chosen or catalogue.names()]
+        telemetry.table(["study", "group", "arms", "claim"], [[s.name, s.group, len(s.arms), s.claim] for s in known])
+        return
+    if not chosen:
+        raise ValueError("name a study, or a group with --group; `ayni study --list` names them all")
+    if smoke and out == Path("docs/studies"):
+        raise ValueError("a smoke run's figures mean nothing and must not stand in docs/studies: give --out DIR")
+    from ayni.report import study as pages
+    from ayni.studies import run as studies
+
+    results = studies.run(chosen, work, out, seeds=seeds, scale="smoke" if smoke else "full", jobs=jobs)
+    pages.write(results)
+    telemetry.table(["study", "headline [95% interval]", "n", "the paper's direction"], pages.show_rows(results))
+    done(out, f"open {out / 'README.md'}")
+
+
+@app.command(
+    "eval",
+    epilog="Examples: ayni eval models/sft --data held_out.jsonl | ayni eval models/reward --data pairs.jsonl | "
+    "ayni eval models/smollm2 --suite commonsense | ayni eval models/chat --suite math --chat --against models/base",
+)
+def evaluate(
+    model_dir: Annotated[Path | None, typer.Argument(metavar="MODEL", help="Model directory.")] = None,
+    model: Annotated[Path | None, typer.Option("--model", help="The same, as an option.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            help="Own data: chats for a language model, preferences for a reward model. With --suite: a folder of fetch-evaldata.",
+        ),
+    ] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(help="Public sets: commonsense, knowledge, reading, math, code, mmlu, truthful."),
+    ] = None,
+    source: Annotated[
+        Literal["pypi", "hf"],
+        typer.Option(help="The suite's rows: those that ship in packages, or the full sets from the hub."),
+    ] = "pypi",
+    chat: Annotated[bool, typer.Option("--chat", help="Put the suite's questions in the model's chat format.")] = False,
+    against: Annotated[
+        Path | None, typer.Option(help="Another model on the same suite, asked plainly: paired differences.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="First rows of each set of the suite only.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Default: MODEL-eval, or MODEL-SUITE, beside the model.")
+    ] = None,
+    temperature: Annotated[float, typer.Option(help="Of answers sampled on own data.")] = 0.7,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest answer on own data, in tokens.")] = 128,
+    seed: Seed = 0,
+) -> None:
+    """Evaluate on your own held-out data, or on a suite of public test sets (paper 2.3)."""
+    if (model_dir is None) == (model is None):
+        raise ValueError("name one model: ayni eval MODEL --data FILE, or ayni eval MODEL --suite NAME")
+    chosen = model_dir or model
+    assert chosen is not None
+    if suite is not None:
+        _suite(chosen, suite, source, chat, against, limit, data, out)
+        return
+    if data is None:
+        raise ValueError("say what to evaluate on: --data FILE for your own data, or --suite NAME for public sets")
+    if chat or against is not None or limit is not None:
+        raise ValueError("--chat, --against and --limit belong to --suite NAME; leave them out with --data alone")
+    from ayni.stages import held_out as stage
+
+    target = out or chosen.with_name(f"{chosen.name}-eval")
+    stage.run(EvaluateSettings(temperature=temperature, max_new_tokens=max_new_tokens), chosen, data, target, seed=seed)
+    done(target)
+
+
+def _suite(
+    model: Path,
+    suite: str,
+    source: Literal["pypi", "hf"],
+    chat: bool,
+    against: Path | None,
+    limit: int | None,
+    data: Path | None,
+    out: Path | None,
+) -> None:
+    from ayni.stages import suite as stage
+
+    target = out or model.with_name(f"{model.name}-{suite}")
+    values = {"suite": suite, "source": source, "template": "chat" if chat else "plain", "limit": limit}
+    stage.run(settings_of(SuiteSettings, values, None, None), model, target, data=data)
+    stage.show(target)
+    if against is None:
+        done(target, f"ayni eval OTHER --suite {suite} --against {model}")
+        return
+    theirs = target.with_name(f"{target.name}-of-{against.name}")
+    stage.run(settings_of(SuiteSettings, {**values, "template": "plain"}, None, None), against, theirs, data=data)
+    stage.show(theirs)
+    difference = target.with_name(f"{target.name}-against-{against.name}")
+    stage.compare(target, theirs, difference)
+    stage.show_tax(difference, model.name, against.name)
+    done(difference)
+
+
+@app.command(
+    "fetch-evaldata",
+    epilog="Example: ayni fetch-evaldata --out evaldata, then ayni eval MODEL --suite math --data evaldata",
+)
+def fetch_evaldata(
+    out: Annotated[Path | None, typer.Option("--out", help="Default: evaldata in the cache folder.")] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="One set, e.g. piqa; repeatable; default: all.")
+    ] = None,
+) -> None:
+    """Fetch the public test sets that ship in PyPI packages: hashes and gold answers checked, nothing installed."""
+    from ayni import telemetry
+    from ayni.artifacts import read_json
+    from ayni.evals import evaldata
+
+    target = evaldata.fetch(out, sets).path
+    about = read_json(target / evaldata.ABOUT)
+    telemetry.table(
+        ["set", "rows", "examples", "left out", "source"],
+        [
+            [name, f["rows"], f["shots"], sum(f["left_out"].values()), f["source"].split("/")[0]]
+            for name, f in about.items()
+        ],
+    )
+    done(target, f"ayni eval MODEL --suite commonsense --data {target}")
+
+
+@app.command("check-refusals", epilog="Example: ayni check-refusals xstest_completions_labelled.jsonl.gz")
+def check_refusals(
+    data: Annotated[
+        Path, typer.Argument(help="Completions labelled by people: completion, final_label (XSTest's form).")
+    ],
+) -> None:
+    """How well the refusal scorer agrees with people's labels: precision, recall, F1."""
+    from ayni import telemetry
+    from ayni.evals import refusal_labels
+
+    found = refusal_labels.measure(data)
+    agreement = found.pop("agreement")
+    rows = [[name, f["value"], f["low"], f["high"], f["n"]] for name, f in found.items()]
+    telemetry.table(["refusals", "value", "low", "high", "n"], rows, title=str(data))
+    people = "–" if agreement["people"] is None else f"{agreement['people']:.3f}"
+    telemetry.show(f"Gwet's AC1: people among themselves {people}, scorer with them {agreement['scorer']:.3f}")
+
+
+@app.command(
+    epilog="Examples: ayni audit corpus/ | ayni audit corpus.jsonl.gz --out audits/mine --terms my_terms/ | "
+    "ayni audit corpus/ --set toxicity_sample=0.1"
+)
+def audit(
+    corpus: Annotated[Path, typer.Argument(help="Texts: .txt, .jsonl, .parquet, or a folder of them.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Default: CORPUS-audit beside the corpus.")] = None,
+    terms: Annotated[
+        Path | None, typer.Option(help="Folder of AXIS.txt with descriptors of your own, one a line.")
+    ] = None,
+    toxicity: Annotated[
+        str | None, typer.Option(help="A scorer of lines (plug-in); default: explicit rudeness.")
+    ] = None,
+    language: Annotated[str | None, typer.Option(help="An identifier (plug-in), or none; default: py3langid.")] = None,
+    seed: Seed = 0,
+    set_: Set = None,
+) -> None:
+    """Who and what a corpus speaks of: pronouns, identities, toxicity, languages (paper 4.1)."""
+    from ayni.report import audit as report
+    from ayni.stages import audit as stage
+
+    values = {"terms": terms, "toxicity": toxicity, "language": language}
+    target = out or corpus.with_name(f"{corpus.name.split('.')[0]}-audit")
+    stage.run(settings_of(AuditSettings, values, None, set_), corpus, target, seed=seed, draw=report.write_page)
+    report.show(target)
+    done(target, str(target / report.AUDIT_PAGE))
+
+
+@app.command(
+    epilog="Examples: ayni contamination --train corpus/ --eval suite.jsonl --tokenizer models/base | "
+    "ayni contamination --train corpus/ --train sft.jsonl --eval suite.jsonl --scores results.jsonl | "
+    "ayni contamination --run runs/tiny"
+)
+def contamination(
+    train: Annotated[
+        list[Path] | None, typer.Option("--train", help="Training texts or chats: files or folders; repeatable.")
+    ] = None,
+    eval_: Annotated[
+        list[Path] | None, typer.Option("--eval", help="Evaluation samples, a file is a data set; repeatable.")
+    ] = None,
+    scores: Annotated[
+        list[Path] | None, typer.Option("--scores", help="Rows with `id` and `score`; one file for each data set.")
+    ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option("--tokenizer", help="Model or tokenizer directory; default: words as tokens.")
+    ] = None,
+    run: Annotated[Path | None, typer.Option("--run", help="A recipe's run: its own data and tokenizer.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Default: SAMPLES-contamination beside them.")] = None,
+    set_: Set = None,
+) -> None:
+    """How much of an evaluation set stood in the training text, and whether the scores show it (paper A.6)."""
+    from ayni.report import contamination as report
+    from ayni.stages import contamination as stage
+
+    if run is not None:
+        own = stage.of_run(run)
+        train, eval_, tokenizer = train or own[0], eval_ or own[1], tokenizer or own[2]
+        out = out or run / "contamination"
+    if not train or not eval_:
+        raise ValueError(
+            "name the training texts with --train and the evaluation samples with --eval, or a run with --run"
+        )
+    target = out or eval_[0].with_name(f"{eval_[0].name.split('.')[0]}-contamination")
+    settings = settings_of(ContaminationSettings, {}, None, set_)
+    stage.run(settings, train, eval_, scores or [], tokenizer, target)
+    report.show(target)
+    done(target)
