@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests.chromium import CHROMIUM
 
 ROOT = Path(__file__).parents[1]
 SMOKE = ROOT / "recipes" / "smoke.yaml"
@@ -31,6 +34,17 @@ def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = ayni("run", SMOKE, "--out", directory)
     assert done.returncode == 0, done.stderr
     return directory
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A real Chromium; tests that ask for it are marked `needs_chromium`."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

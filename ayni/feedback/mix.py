@@ -77,16 +77,14 @@ def gather(
     of_files: list[Row] = []
     held_out: list[Row] = []
     for path in preferences:
-        if (path / "train.jsonl").is_file():
-            train += read_preferences(path / "train.jsonl")
-            held_out += read_preferences(path / "held_out.jsonl")
+        kept, out = read_split(path, rng)
+        if is_round(path):
+            train, held_out = train + kept, held_out + out
             continue
-        rows = read_preferences(path)
-        if not any(is_own(row, kind) for row in rows):
+        if not any(is_own(row, kind) for row in kept + out):
             key, value = ("source", OPEN) if kind == "guard" else ("prompt_kind", DOMAIN[kind])
-            rows = [{**row, key: value} for row in rows]
+            kept, out = ([{**row, key: value} for row in rows] for rows in (kept, out))
             telemetry.say(f"  {path}: no row says {key} {value!r}, so all are taken as such")
-        kept, out = split_by_prompt(rows, rng)
         of_files, held_out = of_files + kept, held_out + out
     for path in open_preferences:
         kept, out = split_open(read_open(path))
@@ -103,6 +101,18 @@ def gather(
             f"{where}: no preference with {part} left to train the {kind} model on (a tenth is held out); give more"
         )
     return train, held_out
+
+
+def is_round(path: Path) -> bool:
+    """Whether this is an artifact of the preference stage, which says itself what is held out."""
+    return (path / "train.jsonl").is_file()
+
+
+def read_split(path: Path, rng: random.Random) -> tuple[list[Row], list[Row]]:
+    """(training rows, held-out rows) of a round of preferences, or of a plain file, a tenth of whose prompts is held out."""
+    if is_round(path):
+        return read_preferences(path / "train.jsonl"), read_preferences(path / "held_out.jsonl")
+    return split_by_prompt(read_preferences(path), rng)
 
 
 def read_open(path: Path) -> list[Row]:

@@ -27,11 +27,11 @@ from ayni.artifacts import Artifact, build, write_json
 from ayni.config import DPOSettings
 from ayni.engine.score import log_probs_of
 from ayni.evals.statistics import share
+from ayni.feedback.mix import read_split
+from ayni.feedback.pairs import encode_side
 from ayni.feedback.schema import STRENGTHS
 from ayni.model.checkpoint import check_vocabulary, load_model, save_model
 from ayni.model.transformer import Transformer
-from ayni.text.dialogue import encode_chat, encode_prompt
-from ayni.text.sources import read_preferences
 from ayni.text.tokenizer import Tokenizer, load_tokenizer
 from ayni.train.batches import Shuffled, pack, truncate_pairs
 from ayni.train.fitting import fit_in
@@ -71,7 +71,14 @@ def run(
     def work_in(work: Path) -> None:
         tokenizer, policy = load_tokenizer(model), load_model(model)
         check_vocabulary(policy.settings, tokenizer, str(model))
-        train_rows, held_out_rows = _gather(preferences, random.Random(seed))
+        rng = random.Random(seed)
+        splits = [read_split(path, rng) for path in preferences]
+        train_rows, held_out_rows = ([row for split in splits for row in split[side]] for side in (0, 1))
+        if not train_rows:
+            files = ", ".join(map(str, preferences))
+            raise ValueError(
+                f"{files}: no preference is left to train on, since a tenth of the prompts is held out; give more prompts"
+            )
         pairs, dropped = encode_pairs(tokenizer, train_rows, settings.row_len)
         if not pairs:
             raise ValueError(
@@ -117,7 +124,7 @@ def run(
 
 def encode_pairs(tokenizer: Tokenizer, rows: list[Row], row_len: int) -> tuple[list[Pair], int]:
     """Token pairs, and how many rows were dropped since both answers are equal after truncation (TRAPS 12)."""
-    encoded = [[_encode(tokenizer, row, side) for side in ("chosen", "rejected")] for row in rows]
+    encoded = [[encode_side(tokenizer, row, side) for side in ("chosen", "rejected")] for row in rows]
     cut, kept = truncate_pairs([(prompt + y_c, also + y_r) for (prompt, y_c), (also, y_r) in encoded], row_len)
     pairs = []
     for sides, i in zip(cut, kept):
@@ -197,30 +204,6 @@ def _log_probs(model: Transformer, sides: list[Side], row_len: int) -> Tensor:
     prompts = [side.ids[: -side.answer_tokens] for side in sides]
     answers = [side.ids[-side.answer_tokens :] for side in sides]
     return torch.stack([logp_L.sum() for logp_L in log_probs_of(model, prompts, answers, 1.0, row_len)])
-
-
-def _encode(tokenizer: Tokenizer, row: Row, side: str) -> tuple[list[int], list[int]]:
-    """(prompt ids, answer ids), the end token included."""
-    prompt = encode_prompt(tokenizer, row["prompt"])
-    return prompt, encode_chat(tokenizer, row["prompt"] + row[side])[0][len(prompt) :]
-
-
-def _gather(preferences: list[Path], rng: random.Random) -> tuple[list[Row], list[Row]]:
-    """(training rows, held-out rows) of all rounds and both domains."""
-    train: list[Row] = []
-    held_out: list[Row] = []
-    for path in preferences:
-        if (path / "train.jsonl").is_file():
-            train += read_preferences(path / "train.jsonl")
-            held_out += read_preferences(path / "held_out.jsonl")
-            continue
-        rows = read_preferences(path)
-        if len(rows) < 2:
-            raise ValueError(f"{path}: DPO needs two preferences at least, one of them held out")
-        rng.shuffle(rows)
-        tenth = max(1, len(rows) // 10)
-        train, held_out = train + rows[tenth:], held_out + rows[:tenth]
-    return train, held_out
 
 
 def _show(report: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ayni.evals.evaldata import SETS
-from ayni.evals.harness import Item, choice_of, figure
+from ayni.evals.harness import Item, choice_of, figure, settings_of_task
 from ayni.evals.paired import differences
 from ayni.evals.suites import PIQA, SUITES, tasks_of
 from ayni.evals.tasks import points

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Page
 
 from ayni.report import build
+from tests.chromium import needs_chromium
 
-playwright = pytest.importorskip("playwright.sync_api", reason="the page's tests need playwright (pip install .[dev])")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium on this machine (Debian: apt-get install chromium)"
-)
-Page = Any  # playwright.sync_api.Page, where it is installed
+pytestmark = needs_chromium
 MakeRun = Callable[..., Path]
 PAGES = ("overview", "version-1", "version-2", "lineage")
 
@@ -24,14 +20,6 @@ PAGES = ("overview", "version-1", "version-2", "lineage")
 @pytest.fixture(scope="module")
 def address(make_run: MakeRun) -> str:
     return build(make_run()).as_uri()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@ the words must be known."""
 
 from __future__ import annotations
 
-import shutil
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from playwright.sync_api import Page
 
 from ayni.config import ModelSettings
 from ayni.model import ScalarHead, Transformer, init_weights
@@ -19,23 +19,11 @@ from ayni.model.checkpoint import save_model
 from ayni.serve.app import create_app
 from ayni.text.sources import read_chats
 from ayni.text.tokenizer import train_tokenizer
+from tests.chromium import needs_chromium
 
 from .scripted import HOSTILE, Script, serving
 
-playwright = pytest.importorskip("playwright.sync_api", reason="the page's tests need playwright (pip install .[dev])")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium on this machine (Debian: apt-get install chromium)"
-)
-Page = Any  # playwright.sync_api.Page, where it is installed
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
+pytestmark = needs_chromium
 
 
 @pytest.fixture

@@ -114,8 +114,24 @@ def test_dpo_learns_its_preferences_and_resumes_nothing_when_done(smoke_run: Pat
 def test_pairs_that_cutting_makes_equal_are_refused(smoke_run: Path, tmp_path: Path) -> None:
     sides = {side: [{"role": "assistant", "content": f"{side} " + "word " * 40}] for side in ("chosen", "rejected")}
     path = tmp_path / "pairs.jsonl"
-    path.write_text(f"{json.dumps({'prompt': [{'role': 'user', 'content': 'Is it?'}], **sides})}\n" * 4)
+    write_pairs(path, [f"Is it {n}?" for n in range(4)], sides)
     settings = SETTINGS.model_copy(update={"row_len": 16})
     with pytest.raises(ValueError, match=r"pairs.jsonl.*equal after cutting to 16 tokens; raise row_len"):
         dpo.run(settings, smoke_run / "sft", [path], tmp_path / "out", seed=0)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_prompt_is_trained_on_or_held_out_with_all_its_pairs(smoke_run: Path, tmp_path: Path) -> None:
+    """Four pairs of one prompt: a tenth of the pairs would have tested on a prompt that was trained on."""
+    path = tmp_path / "pairs.jsonl"
+    write_pairs(
+        path, ["Is it?"] * 4, {side: [{"role": "assistant", "content": side}] for side in ("chosen", "rejected")}
+    )
+    with pytest.raises(ValueError, match=r"pairs.jsonl: no preference is left to train on.*give more prompts"):
+        dpo.run(SETTINGS, smoke_run / "sft", [path], tmp_path / "out", seed=0)
+    assert not (tmp_path / "out").exists()
+
+
+def write_pairs(path: Path, questions: list[str], sides: dict[str, Any]) -> None:
+    rows = [{"prompt": [{"role": "user", "content": question}], **sides} for question in questions]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
