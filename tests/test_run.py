@@ -14,14 +14,40 @@ import pytest
 from ayni.run import only_run_in
 from tests.conftest import SMOKE, ayni, environment
 
+Reached = Callable[[Path], bool]
+
+
+def begun(artifact: str) -> Reached:
+    """A stage is at work; or it was so short that it went by between two looks, and is done."""
+    return lambda run: partial(run, artifact).exists() or published(run, artifact)
+
+
+def training(artifact: str) -> Reached:
+    """A stage has a training checkpoint to go on from; or, as above, is done."""
+    return lambda run: any((partial(run, artifact) / "state").glob("step-*")) or published(run, artifact)
+
+
+def done(artifact: str) -> Reached:
+    return lambda run: published(run, artifact)
+
+
+def partial(run: Path, artifact: str) -> Path:
+    out = run / artifact
+    return out.with_name(f".{out.name}.partial")
+
+
+def published(run: Path, artifact: str) -> bool:
+    return (run / artifact / "manifest.json").exists()
+
+
 # Where the run is killed: between stages, and inside those that train.
-KILLS: list[tuple[str, Callable[[Path], bool]]] = [
-    ("inside pretraining", lambda run: any((run / ".base.partial" / "state").glob("step-*"))),
-    ("between pretraining and SFT", lambda run: (run / "base" / "manifest.json").exists()),
-    ("inside SFT", lambda run: any((run / ".sft.partial" / "state").glob("step-*"))),
-    ("at a reward model", lambda run: (run / ".v1_reward_helpfulness.partial").exists()),
-    ("inside PPO", lambda run: any((run / ".v2_ppo.partial" / "state").glob("step-*"))),
-    ("inside evaluation", lambda run: (run / "eval" / "sft" / "manifest.json").exists()),
+KILLS: list[tuple[str, Reached]] = [
+    ("inside pretraining", training("base")),
+    ("between pretraining and SFT", done("base")),
+    ("inside SFT", training("sft")),
+    ("at a reward model", begun("v1_reward_helpfulness")),
+    ("inside PPO", training("v2_ppo")),
+    ("inside evaluation", done("eval/sft")),
 ]
 
 
@@ -32,7 +58,7 @@ def hashes(run: Path) -> dict[str, str]:
     }
 
 
-def kill_when(reached: Callable[[Path], bool], run: Path, recipe: Path = SMOKE) -> None:
+def kill_when(reached: Reached, run: Path, recipe: Path = SMOKE) -> None:
     """Starts the run (or goes on with it) and kills it, SIGKILL, as soon as `reached` holds."""
     command = [sys.executable, "-m", "ayni", "run", str(recipe), "--out", str(run)]
     process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -49,8 +75,8 @@ def test_trap_16_a_run_killed_anywhere_equals_the_run_that_was_not(smoke_run: Pa
     killed = tmp_path / "killed"
     for _, reached in KILLS:
         kill_when(reached, killed)
-    done = ayni("run", SMOKE, "--out", killed)
-    assert done.returncode == 0, done.stderr
+    resumed = ayni("run", SMOKE, "--out", killed)
+    assert resumed.returncode == 0, resumed.stderr
     assert hashes(killed) == hashes(smoke_run)
     assert (killed / "results.json").read_bytes() == (smoke_run / "results.json").read_bytes()
     assert not list(killed.rglob(".*.partial")), "nothing half-written is left"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,24 +10,24 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT, ayni
-from tests.test_run import hashes, kill_when
+from tests.test_run import Reached, begun, done, hashes, kill_when, training
 
 SMOKE_V5 = ROOT / "recipes" / "smoke-v5.yaml"
-KILLS: list[tuple[str, Callable[[Path], bool]]] = [
-    ("at a temperature sweep", lambda run: (run / ".v1_temperature.partial").exists()),
-    ("between sweep and sampling", lambda run: (run / "v2_temperature" / "manifest.json").exists()),
-    ("inside fine-tuning with carried samples", lambda run: any((run / ".v4_rejection.partial" / "state").glob("step-*"))),
-    ("at the sweep after PPO", lambda run: (run / ".v5_temperature_after_ppo.partial").exists()),
-    ("inside the sampling after PPO", lambda run: any((run / ".v5_after_ppo.partial" / "state").glob("step-*"))),
-    ("at the comparison of versions", lambda run: (run / "eval" / ".versus.partial").exists()),
-]  # fmt: skip
+KILLS: list[tuple[str, Reached]] = [
+    ("at a temperature sweep", begun("v1_temperature")),
+    ("between sweep and sampling", done("v2_temperature")),
+    ("inside fine-tuning with carried samples", training("v4_rejection")),
+    ("at the sweep after PPO", begun("v5_temperature_after_ppo")),
+    ("inside the sampling after PPO", training("v5_after_ppo")),
+    ("at the comparison of versions", begun("eval/versus")),
+]
 
 
 @pytest.fixture(scope="module")
 def five(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("five") / "run"
-    done = ayni("run", SMOKE_V5, "--out", directory)
-    assert done.returncode == 0, done.stderr
+    whole = ayni("run", SMOKE_V5, "--out", directory)
+    assert whole.returncode == 0, whole.stderr
     return directory
 
 
@@ -47,8 +46,8 @@ def test_trap_16_killed_at_any_stage_of_a_version_equals_not_killed(five: Path, 
     killed = tmp_path / "killed"
     for _, reached in KILLS:
         kill_when(reached, killed, SMOKE_V5)
-    done = ayni("run", SMOKE_V5, "--out", killed)
-    assert done.returncode == 0, done.stderr
+    resumed = ayni("run", SMOKE_V5, "--out", killed)
+    assert resumed.returncode == 0, resumed.stderr
     assert hashes(killed) == hashes(five)
     for name in ("results.json", "samples.json"):
         assert (killed / name).read_bytes() == (five / name).read_bytes()
