@@ -18,7 +18,7 @@ from ayni.config import AuditSettings, ContaminationSettings, EvaluateSettings, 
 def study(
     names: Annotated[list[str] | None, typer.Argument(help="Studies to run; see --list.")] = None,
     group: Annotated[
-        str | None, typer.Option(help="All studies of a group: pretraining, reward, rlhf, safety.")
+        str | None, typer.Option(help="All studies of a group: pretraining, reward, rlhf, safety, real.")
     ] = None,
     seeds: Annotated[int, typer.Option(help="Worlds, models and draws to repeat every arm with.")] = 3,
     jobs: Annotated[int, typer.Option(help="Arms at a time, with one thread each.")] = 2,
@@ -29,6 +29,12 @@ def study(
     out: Annotated[Path, typer.Option("--out", help="Where results go, a folder for each study.")] = Path(
         "docs/studies"
     ),
+    model: Annotated[
+        Path | None, typer.Option(help="Group real: the chat model that reward models start from.")
+    ] = None,
+    preferences: Annotated[
+        Path | None, typer.Option(help="Group real: preferences with grades, in any form that is read.")
+    ] = None,
     list_: Annotated[bool, typer.Option("--list", help="Name all studies with their claims.")] = False,
 ) -> None:
     """Put the paper's claims to the test: arms, seeds, intervals, verdicts."""
@@ -47,7 +53,8 @@ def study(
     from ayni.report import study as pages
     from ayni.studies import run as studies
 
-    results = studies.run(chosen, work, out, seeds=seeds, scale="smoke" if smoke else "full", jobs=jobs)
+    given = {name: path for name, path in (("model", model), ("preferences", preferences)) if path is not None}
+    results = studies.run(chosen, work, out, seeds=seeds, scale="smoke" if smoke else "full", jobs=jobs, given=given)
     pages.write(results)
     telemetry.table(["study", "headline [95% interval]", "n", "the paper's direction"], pages.show_rows(results))
     done(out, f"open {out / 'README.md'}")

@@ -22,6 +22,7 @@ BY_GROUP: dict[Group, tuple[str, ...]] = {
         "ppo-or-dpo",
     ),
     "safety": ("ghost-attention",),
+    "real": ("margin-real",),
 }
 
 

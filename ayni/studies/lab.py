@@ -10,9 +10,9 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -50,12 +50,13 @@ def changed(settings: S, **updates: Any) -> S:
 
 @dataclass(frozen=True)
 class Lab:
-    """One seed's models. `directory`: of this scale and seed."""
+    """One seed's models. `directory`: of this scale and seed. `given`: the user's own files, for studies of real data."""
 
     directory: Path
     seed: int
     scale: Scale
     recipe: Recipe
+    given: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def smoke(self) -> bool:

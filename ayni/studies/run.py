@@ -10,20 +10,21 @@ One thread a job, whatever the machine: the same seeds give the same figures on 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ayni import telemetry
-from ayni.artifacts import read_json, write_json
+from ayni.artifacts import content_hash, read_json, write_json
 from ayni.studies import catalogue
 from ayni.studies.lab import Lab, Scale, load_scale
 from ayni.studies.paired import Outcomes
@@ -39,6 +40,7 @@ class Job:
     seed: int
     work: Path  # of the scale
     scale: Scale
+    given: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def outcome(self) -> Path:
@@ -50,17 +52,33 @@ class Job:
 
 
 def run(
-    names: Sequence[str], work: Path, out: Path, *, seeds: int = 3, scale: Scale = "full", jobs: int = 2
+    names: Sequence[str],
+    work: Path,
+    out: Path,
+    *,
+    seeds: int = 3,
+    scale: Scale = "full",
+    jobs: int = 2,
+    given: Mapping[str, Path] | None = None,
 ) -> list[Path]:
     """Runs the studies called `names` and writes OUT/NAME/result.json for each; returns these files.
 
-    ValueError for an unknown name, or if an arm failed (its log is named; the arms that are done stay done).
+    `given`: the user's "model" and "preferences", for studies of real data. ValueError for an unknown name, for a study that
+    needs what is not given, or if an arm failed (its log is named; the arms that are done stay done).
     """
     if seeds < 1 or jobs < 1:
         raise ValueError(f"a study needs one seed and one job at least, got seeds {seeds} and jobs {jobs}")
     studies = [catalogue.study(name) for name in names]
-    root = work / scale
-    todo = [Job(study.name, arm, seed, root, scale) for study in studies for arm in study.arms for seed in range(seeds)]
+    given = given or {}
+    for study in studies:
+        if missing := [f"--{name}" for name in study.needs if name not in given]:
+            raise ValueError(f"study {study.name} runs on real data of yours: give {' and '.join(missing)}")
+    todo = [
+        Job(study.name, arm, seed, *place(work, scale, {name: given[name] for name in study.needs}))
+        for study in studies
+        for arm in study.arms
+        for seed in range(seeds)
+    ]
     seconds = carry_out([job for job in todo if not job.outcome.is_file()], jobs)
     written = []
     for study in studies:
@@ -78,6 +96,14 @@ def run(
     if seconds:
         telemetry.say(f"{len(seconds)} arms in {telemetry.clock(sum(seconds))} of work")
     return written
+
+
+def place(work: Path, scale: Scale, given: Mapping[str, Path]) -> tuple[Path, Scale, Mapping[str, Path]]:
+    """(where models and outcomes lie, scale, given): each choice of files has a place of its own."""
+    if not given:
+        return work / scale, scale, given
+    told = json.dumps({name: content_hash(path) for name, path in given.items()}, sort_keys=True)
+    return work / f"{scale}-{hashlib.sha256(told.encode()).hexdigest()[:10]}", scale, given
 
 
 def carry_out(todo: Sequence[Job], workers: int) -> list[float]:
@@ -122,7 +148,7 @@ def carry_out_one(job: Job) -> float:
     started = time.monotonic()
     job.log.parent.mkdir(parents=True, exist_ok=True)
     with job.log.open("a", encoding="utf-8") as log, telemetry.told_to(log):
-        lab = Lab(job.work / f"seed-{job.seed}", job.seed, job.scale, load_scale(job.scale))
+        lab = Lab(job.work / f"seed-{job.seed}", job.seed, job.scale, load_scale(job.scale), job.given)
         outcome = catalogue.study(job.study).measure(lab, job.arm)
     seconds = time.monotonic() - started
     job.outcome.parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ayni.studies.lab import Lab
     from ayni.studies.paired import Outcomes
 
-Group = Literal["pretraining", "reward", "rlhf", "safety"]
+Group = Literal["pretraining", "reward", "rlhf", "safety", "real"]
 Verdict = Literal["holds", "does not hold", "not resolved"]
 
 
@@ -115,3 +115,4 @@ class Study:
     measure: Callable[[Lab, str], Outcome]
     conclude: Callable[[Outcomes], Conclusion]
     method: str = ""  # what differs between the arms, and what is equal; a paragraph of the page
+    needs: Sequence[str] = ()  # what the user must give: "model", "preferences" (Lab.given)
