@@ -6,8 +6,6 @@ Nothing here knows lm-eval; its `LM` class (lm.py) is these three questions.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +17,7 @@ from ayni import telemetry
 from ayni.engine.continuations import likelihoods
 from ayni.engine.engine import Engine
 from ayni.engine.request import Request
+from ayni.evals.memory import Memory, Result, key_of
 from ayni.model.transformer import Transformer
 from ayni.text.dialogue import stop_ids
 from ayni.text.native import Message
@@ -26,32 +25,6 @@ from ayni.text.template import render
 from ayni.text.tokenizer import Tokenizer
 
 PER_SAVE = 128  # requests answered between two saves
-Result = Any  # what JSON can hold
-
-
-class Memory:
-    """Results by the hash of their request, one JSON line each; a torn last line (the process was killed) is dropped."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.known: dict[str, Result] = {}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-        whole = [line for line in lines if line.endswith(b"\n")]
-        if len(whole) < len(lines):
-            path.write_bytes(b"".join(whole))
-        for number, line in enumerate(whole, 1):
-            try:
-                row = json.loads(line)
-                self.known[row["key"]] = row["result"]
-            except (json.JSONDecodeError, KeyError, TypeError):
-                raise ValueError(f"{path}, line {number}: not a saved result; delete the file to begin anew") from None
-
-    def add(self, results: dict[str, Result]) -> None:
-        with self.path.open("a", encoding="utf-8") as out:
-            for key, result in results.items():
-                out.write(json.dumps({"key": key, "result": result}, ensure_ascii=False) + "\n")
-        self.known |= results
 
 
 @dataclass(frozen=True)
@@ -179,15 +152,15 @@ class Answering:
         order: Callable[[Any], int],
     ) -> list[Result]:
         """Results in the order asked: the known ones looked up, the others answered longest first, saved as they come."""
-        key_of = [_key(question, each) for each in asked]
-        new = {key: each for key, each in zip(key_of, asked) if key not in self.memory.known}
+        keys = [_key(question, each) for each in asked]
+        new = {key: each for key, each in zip(keys, asked) if key not in self.memory.known}
         waiting = sorted(new, key=lambda key: (order(new[key]), str(new[key])))
         with telemetry.progress(question, len(waiting), unit) as bar:
             for start in range(0, len(waiting), PER_SAVE):
                 chosen = waiting[start : start + PER_SAVE]
                 self.memory.add(dict(zip(chosen, answer([new[key] for key in chosen]), strict=True)))
                 bar.advance(len(chosen))
-        return [self.memory.known[key] for key in key_of]
+        return [self.memory.known[key] for key in keys]
 
 
 def numbered(asked: Sequence[Continue]) -> list[Continue]:
@@ -202,4 +175,4 @@ def numbered(asked: Sequence[Continue]) -> list[Continue]:
 
 def _key(question: str, asked: Any) -> str:
     content = vars(asked) if isinstance(asked, Continue) else asked
-    return hashlib.sha256(json.dumps([question, content], ensure_ascii=False).encode("utf-8", "replace")).hexdigest()
+    return key_of([question, content])

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from ayni.config import ModelSettings
-from ayni.evals.answering import Answering, Continue, Memory, numbered
+from ayni.evals.answering import Answering, Continue, numbered
+from ayni.evals.memory import Memory
 from ayni.model.transformer import Transformer, init_weights
 from ayni.text.dialogue import encode_prompt
 from ayni.text.tokenizer import Tokenizer, train_tokenizer
