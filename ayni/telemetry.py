@@ -97,14 +97,14 @@ def show(*renderables: RenderableType) -> None:
 
 
 def short(figure: object) -> str:
-    """A figure as a reader wants it: 4 significant digits, thousands as k, M, B, nothing as a dash."""
+    """A figure as a reader wants it: 4 significant digits, thousands as k, M, B, T, nothing as a dash."""
     if figure is None:
         return "–"
     if isinstance(figure, bool) or not isinstance(figure, int | float):
         return str(figure)
     if not math.isfinite(figure):
         return str(figure)
-    for size, letter in ((1e9, "B"), (1e6, "M"), (1e4, "k")):
+    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e4, "k")):
         if abs(figure) >= size:
             return f"{figure / (1e3 if letter == 'k' else size):.3g}{letter}"
     return str(figure) if isinstance(figure, int) else f"{figure:.4g}"

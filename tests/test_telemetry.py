@@ -183,7 +183,7 @@ def test_table_goes_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
         (1234, "1234"),
         (12_345, "12.3k"),
         (4_200_000, "4.2M"),
-        (2e12, "2e+03B"),
+        (2e12, "2T"),
         (0.00012345, "0.0001234"),
         ("x", "x"),
         (True, "True"),

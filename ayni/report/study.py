@@ -61,10 +61,17 @@ def draw_panel(axes: Axes, colours: Palette, panel: Result) -> None:
         if len(points := sorted({x for line in panel["series"] for x in line["x"]})) <= FEW:
             axes.set_xticks(points, [short(x) for x in points])
             axes.minorticks_off()
+    elif len(points := {x for line in panel["series"] for x in line["x"]}) <= FEW and all(map(_whole, points)):
+        axes.set_xticks(sorted(points))
     if panel["log_y"]:
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda y, _: short(int(y) if y >= 1 else y))
     if len(panel["series"]) > 1:
         axes.legend(frameon=False, fontsize=8.5, labelcolor=colours.ink)
+
+
+def _whole(x: Any) -> bool:
+    return isinstance(x, int)
 
 
 def draw_bars(axes: Axes, colours: Palette, series: Sequence[Result]) -> None:
@@ -80,7 +87,7 @@ def draw_bars(axes: Axes, colours: Palette, series: Sequence[Result]) -> None:
             axes.errorbar(at, heights, [below, above], fmt="none", ecolor=colours.ink, elinewidth=0.9, capsize=2)
     axes.set_xticks(range(len(groups)), [name.replace(" ", "\n") if len(groups) < 7 else name for name in groups])
     axes.margins(y=0.35)  # above the bars, for the legend
-    if len(groups) >= 7:
+    if len(groups) >= 7 or len(groups) * max(len(word) for name in groups for word in name.split()) > 70:
         axes.tick_params(axis="x", rotation=60)
 
 
