@@ -61,8 +61,10 @@ def draw_panel(axes: Axes, colours: Palette, panel: Result) -> None:
         if len(points := sorted({x for line in panel["series"] for x in line["x"]})) <= FEW:
             axes.set_xticks(points, [short(x) for x in points])
             axes.minorticks_off()
-    elif len(points := {x for line in panel["series"] for x in line["x"]}) <= FEW and all(map(_whole, points)):
-        axes.set_xticks(sorted(points))
+    elif len(points := sorted({x for line in panel["series"] for x in line["x"]}, key=str)) <= FEW and all(
+        map(_whole, points)
+    ):
+        axes.set_xticks(points)
     if panel["log_y"]:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(lambda y, _: short(int(y) if y >= 1 else y))
