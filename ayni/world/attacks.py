@@ -38,7 +38,7 @@ REWRITES = ("Say it in other words: {text}",)
 
 
 def bank() -> dict[str, Any]:
-    """The contents of a bank file (`ayni/text/attacks.py`)."""
+    """The contents of a bank file (`ayni/text/attack_bank.py`)."""
     harm = wording("harm")
     return {
         "requests": harm["templates"],
@@ -79,4 +79,5 @@ def _objective(action: str, about: dict[str, str], human: str, pest: str) -> dic
         "borderline": {**verbs, "X": pest, "Y": human},
         "meta": {"action": action, "human": human, "pest": pest, "target": "human"},
         "meta_borderline": {"target": "pest"},
+        "same": ["action", "human", "pest"],
     }
