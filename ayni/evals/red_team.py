@@ -22,8 +22,8 @@ from itertools import pairwise
 from typing import Literal
 
 from ayni.evals.disjoint import content_words
-from ayni.text.attack_bank import Bank, Objective, slots_of
-from ayni.text.attacks import HeldOut, Row, attack, request
+from ayni.text.attack_bank import WHOLE, Bank, Objective, slots_of
+from ayni.text.attacks import HeldOut, Row, attack, requests_of
 
 Search = Literal["thompson", "ucb", "uniform"]
 Arm = tuple[str, str]  # category, move
@@ -185,10 +185,10 @@ class Round:
     def _escalated(self, arm: Arm, before: Try) -> Try:
         """The dialogue so far, the model's answer included, and one more turn of the user's."""
         objective = self.objectives[before.row["meta"]["objective"]]
-        asked = request(self.bank, objective, "harmful", self.rng)
-        slots = {**objective.slots("harmful"), **({"q": asked} if asked else {})}
-        fitting = [text for text in self.bank.escalations if slots_of(text) <= slots.keys()] or ["{q}"]
-        said = self.rng.choice(fitting).format(**{"q": before.row["messages"][-1]["content"], **slots})
+        asked = requests_of(self.bank, objective, "harmful") or [before.row["messages"][-1]["content"]]
+        slots = {**objective.slots("harmful"), "q": self.rng.choice(asked)}
+        fitting = [text for text in self.bank.escalations if slots_of(text) <= slots.keys()] or [WHOLE]
+        said = self.rng.choice(fitting).format(**slots)
         meta = {**before.row["meta"], "move": ESCALATE, "turns": before.row["meta"]["turns"] + 1}
         row = {**before.row, "messages": [*before.dialogue, {"role": "user", "content": said}], "meta": meta}
         return Try(0, arm, row, chain=before.chain + 1, parent=before.number)

@@ -31,18 +31,18 @@ def show(rounds: Sequence[Path]) -> None:
     """Gamma, degrees and what came of earlier findings by round; then violations by category and move."""
     found = load(rounds)
     telemetry.table(
-        ["round", "tries", "violations", "per 100 tries", "gamma per hour", "tries per hour", "tries to one", "degree 1/2/3/4/5", "may train", "held out"],
+        ["round", "tries", "violations", "per 100 tries", "gamma per hour", "tries per hour"],
         [
-            [
-                f"{r['round']}: {r['model']}", r["tries"], r["violations"], r["per_100_tries"], r["clock"]["gamma_per_hour"],
-                r["clock"]["tries_per_hour"], r["tries_to_violation"], "/".join(str(r["degrees"][str(d)]) for d in range(1, 6)),
-                r["train"], r["held_out"],
-            ]
+            [_name(r), r["tries"], r["violations"], r["per_100_tries"], r["clock"]["gamma_per_hour"], r["clock"]["tries_per_hour"]]
             for r in found
         ],
         title="red-team rounds (gamma: violations per hour of this machine's search)",
     )  # fmt: skip
-    again = [[f"{r['round']}: {r['model']}", f"{of['round']}: {of['model']}", *(of[key]["value"] for key in FIXED), of["all"]["n"]] for r in found for of in r["fixed"]]  # fmt: skip
+    telemetry.table(
+        ["findings of", *(f"degree {level}" for level in range(1, 6)), "tries to one", "may train", "held out"],
+        [[_name(r), *(r["degrees"][str(level)] for level in range(1, 6)), r["tries_to_violation"], r["train"], r["held_out"]] for r in found],
+    )  # fmt: skip
+    again = [[_name(r), _name(of), *(of[key]["value"] for key in FIXED), of["all"]["n"]] for r in found for of in r["fixed"]]  # fmt: skip
     if again:
         telemetry.table(
             ["asked in", "findings of", *FIXED.values(), "n"], again, title="findings of earlier rounds that are fixed"
@@ -66,6 +66,10 @@ def cells(found: Sequence[Row]) -> tuple[list[str], list[str], dict[tuple[str, s
         before = counts.get(key, (0, 0))
         counts[key] = (before[0] + cell["violations"], before[1] + cell["tries"])
     return sorted({c for c, _ in counts}), sorted({m for _, m in counts}), counts
+
+
+def _name(r: Row) -> str:
+    return f"{r['round']}: {r['model']}"
 
 
 def _of(cell: tuple[int, int] | None) -> str:

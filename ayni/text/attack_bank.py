@@ -25,6 +25,9 @@ Target = Literal["harmful", "borderline"]
 Slots = dict[str, str]
 BANKS = ("general",)  # that come with Ayni as files; other names are plug-ins of the group `ayni.attacks`
 WHOLE = "{q}"
+LOADER = getattr(
+    yaml, "CSafeLoader", yaml.SafeLoader
+)  # in C where it is built so: a bank may hold thousands of objectives
 
 
 def slots_of(template: str) -> set[str]:
@@ -131,7 +134,8 @@ def load_bank(name: str | Path) -> Bank:
 
 def read_bank(text: str, name: str) -> Bank:
     try:
-        values, root = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
+        root = yaml.compose(text, Loader=LOADER)
+        values = yaml.load(text, Loader=LOADER)
     except yaml.YAMLError as error:
         raise ValueError(f"{name}: not valid YAML: {error}") from None
     if not isinstance(values, dict) or root is None:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ayni.text.attack_bank import TARGETS, WHOLE, Bank, Objective, Target, slots_of, turns_of
+from ayni.text.attack_bank import TARGETS, Bank, Objective, Target, slots_of, turns_of
 from ayni.text.native import Message
 
 Row = dict[str, Any]
@@ -51,41 +51,51 @@ def hold_out(bank: Bank, seed: int, *, objectives: float, styles: int, categorie
     return HeldOut(frozenset(held), frozenset(held_styles), frozenset(held_categories))
 
 
-def request(bank: Bank, objective: Objective, target: Target, rng: random.Random) -> str:
-    """The objective as a request, {q}; empty if no wording has the slots for it."""
+def requests_of(bank: Bank, objective: Objective, target: Target) -> list[str]:
+    """The objective as a request, {q}, in every wording that it has the slots for."""
     slots = objective.slots(target)
-    wordings = [WHOLE] if "q" in slots else [w for w in bank.requests if slots_of(w) <= slots.keys()]
-    return rng.choice(wordings).format(**slots) if wordings and slots else ""
+    if "q" in slots:
+        return [slots["q"]]
+    return [wording.format(**slots) for wording in bank.requests if slots and slots_of(wording) <= slots.keys()]
+
+
+def wordings(bank: Bank, objective: Objective, name: str, target: Target) -> list[tuple[str, list[str]]]:
+    """(request, turns of a template) for every way to say it in a style; request empty where the template has no {q}."""
+    slots, found = objective.slots(target), []
+    for turns in map(turns_of, bank.styles[name].templates) if slots else ():
+        needed = set().union(*map(slots_of, turns))
+        if needed <= slots.keys() | {"q"}:
+            asked = requests_of(bank, objective, target) if "q" in needed else [""]
+            found += [(text, turns) for text in asked]
+    return found
 
 
 def attack(
     bank: Bank, held: HeldOut, objective: Objective, name: str, target: Target, rng: random.Random
 ) -> Row | None:
     """One row, not yet numbered; None if the style needs what the objective does not have."""
-    found = _attack(bank, held, objective, name, target, rng)
-    return found and found[0]
+    ways = wordings(bank, objective, name, target)
+    return worded(bank, held, objective, name, target, rng.choice(ways), rng) if ways else None
 
 
-def _attack(
-    bank: Bank, held: HeldOut, objective: Objective, name: str, target: Target, rng: random.Random
-) -> tuple[Row, str] | None:
-    """The row, and what it says before the style's transformation: two spellings of one text are no two attacks."""
+def worded(
+    bank: Bank,
+    held: HeldOut,
+    objective: Objective,
+    name: str,
+    target: Target,
+    way: tuple[str, list[str]],
+    rng: random.Random,
+) -> Row:
+    """The row of one of `wordings`; `rng` is for the style's transformation alone."""
+    asked, turns = way
     style = bank.styles[name]
-    asked = request(bank, objective, target, rng)
-    slots = {**objective.slots(target), **({"q": asked} if asked else {})}
-    if not objective.slots(target):
-        return None
-    fitting = [t for t in style.templates if all(slots_of(turn) <= slots.keys() for turn in turns_of(t))]
-    if not fitting:
-        return None
-    template = turns_of(rng.choice(fitting))
-    plain = repr((objective.before, [turn.format(**slots) for turn in template], name))
-    if asked:
-        slots["q"] = TRANSFORMS[style.transform](asked, rng)
-    said = [turn.format(**slots) for turn in template]
-    turns: list[Message] = [{"role": "assistant" if i % 2 else "user", "content": text} for i, text in enumerate(said)]
-    messages = [*objective.before, *turns]
-    row = {
+    slots = {**objective.slots(target), "q": TRANSFORMS[style.transform](asked, rng)}
+    said: list[Message] = [
+        {"role": "assistant" if i % 2 else "user", "content": turn.format(**slots)} for i, turn in enumerate(turns)
+    ]
+    messages = [*objective.before, *said]
+    return {
         "id": "",
         "messages": messages,
         "prompt_kind": "safety",
@@ -104,7 +114,6 @@ def _attack(
             "heldout_category": objective.category in held.categories,
         },
     }
-    return row, plain
 
 
 def generate(
@@ -116,58 +125,60 @@ def generate(
     split: Literal["all", "train", "eval"] = "all",
     borderline: float = 0.25,
 ) -> list[Row]:
-    """`count` different rows, categories and styles in turn; fewer where the bank has no more.
+    """`count` different rows, categories and styles in turn; fewer where the bank has no other wording.
 
     `train` has no held-out objective, style or category; `eval` has held-out objectives alone, in every style.
-    `borderline`: the chance of the look-alike, where an objective has both sides.
+    `borderline`: the chance of the look-alike, where an objective has both sides. Two misspellings of one wording are one.
     """
     rng = random.Random(f"attacks {seed} {split}")
-    cells: dict[tuple[str, str], list[Objective]] = {}
+    cells: dict[tuple[str, str], Cell] = {}
     for objective in bank.objectives:
         for name in bank.styles:
-            if split == "train" and (name in held.styles or objective.id in held.objectives):
-                continue
-            if split == "eval" and objective.id not in held.objectives:
-                continue
-            cells.setdefault((objective.category, name), []).append(objective)
-    order = sorted(cells)
-    waiting: dict[tuple[str, str], list[Objective]] = {}
+            trains = name not in held.styles and objective.id not in held.objectives
+            if split == "all" or (trains if split == "train" else objective.id in held.objectives):
+                cells.setdefault((objective.category, name), Cell(bank, held, name)).objectives.append(objective)
+    open_cells = [cells[key] for key in sorted(cells)]
     rows: list[Row] = []
-    seen: set[str] = set()
-    while order and len(rows) < count:
-        for cell in list(order):
-            if len(rows) == count:
-                break
-            row = _next(bank, held, cells[cell], waiting.setdefault(cell, []), cell[1], borderline, rng, seen)
-            if row is None:
-                order.remove(cell)
-            else:
+    while open_cells and len(rows) < count:
+        for cell in list(open_cells):
+            row = cell.next(borderline, rng) if len(rows) < count else None
+            if row is not None:
                 rows.append({**row, "id": f"attack-{split}-{len(rows)}"})
+            elif len(rows) < count:
+                open_cells.remove(cell)
     return rows
 
 
-def _next(
-    bank: Bank,
-    held: HeldOut,
-    pool: Sequence[Objective],
-    waiting: list[Objective],
-    style: str,
-    borderline: float,
-    rng: random.Random,
-    seen: set[str],
-) -> Row | None:
-    """A row that was not drawn yet: every objective of the pool once, then again in other words; None if all are known."""
-    for _ in range(2 * len(pool)):
-        if not waiting:
-            waiting += rng.sample(list(pool), len(pool))
-        objective = waiting.pop()
-        sides = [target for target in TARGETS if objective.slots(target)]
-        target = sides[0] if len(sides) == 1 or rng.random() >= borderline else sides[1]
-        found = _attack(bank, held, objective, style, target, rng)
-        if found is not None and found[1] not in seen:
-            seen.add(found[1])
-            return found[0]
-    return None
+@dataclass
+class Cell:
+    """The attacks of one category in one style: every objective once, then again in other words, until none is left."""
+
+    bank: Bank
+    held: HeldOut
+    style: str
+    objectives: list[Objective] = field(default_factory=list)  # that have a wording left
+    waiting: list[Objective] = field(default_factory=list)
+    left: dict[tuple[str, Target], list[tuple[str, list[str]]]] = field(default_factory=dict)
+
+    def next(self, borderline: float, rng: random.Random) -> Row | None:
+        """None when every wording was given out."""
+        while self.objectives:
+            self.waiting = self.waiting or rng.sample(self.objectives, len(self.objectives))
+            objective = self.waiting.pop()
+            sides = [target for target in TARGETS if self._left(objective, target, rng)]
+            if sides:
+                target = sides[-1] if rng.random() < borderline else sides[0]
+                way = self._left(objective, target, rng).pop()
+                return worded(self.bank, self.held, objective, self.style, target, way, rng)
+            self.objectives.remove(objective)
+        return None
+
+    def _left(self, objective: Objective, target: Target, rng: random.Random) -> list[tuple[str, list[str]]]:
+        key = (objective.id, target)
+        if key not in self.left:
+            ways = wordings(self.bank, objective, self.style, target)
+            self.left[key] = rng.sample(ways, len(ways))
+        return self.left[key]
 
 
 def misspell(text: str, rng: random.Random) -> str:
@@ -184,7 +195,7 @@ def misspell(text: str, rng: random.Random) -> str:
 
 def digits(text: str, _rng: random.Random) -> str:
     """Letters as the digits that look like them."""
-    return text.translate(str.maketrans("aeiotAEIOT", "4310743107"))
+    return text.translate(str.maketrans("aeiostAEIOST", "431057431057"))
 
 
 TRANSFORMS: Mapping[str, Callable[[str, random.Random], str]] = {
