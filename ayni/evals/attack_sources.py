@@ -166,16 +166,19 @@ def grouped(bank: Bank) -> Bank:
 
 def kept_out(bank: Bank, rows: Sequence[dict[str, Any]]) -> set[str]:
     """Objectives that stand in these prompts: by id, by the `meta` that tells them (`same`), or by nearly the same words."""
-    ids = {row.get("meta", {}).get("objective") for row in rows}
     metas = [row.get("meta", {}) for row in rows]
-    said = [content_words(row["messages"][-1]["content"]) for row in rows]
+    ids = {meta.get("objective") for meta in metas}
+    known: dict[tuple[str, ...], set[str]] = {}  # by the names of `same`: their values in the prompts
+    for keys in {tuple(objective.same) for objective in bank.objectives if objective.same}:
+        known[keys] = {repr([meta[key] for key in keys]) for meta in metas if all(key in meta for key in keys)}
+    said = {content_words(row["messages"][-1]["content"]) for row in rows}
     found = set()
     for objective in bank.objectives:
-        own = {key: objective.meta.get(key) for key in objective.same}
+        keys = tuple(objective.same)
         texts = [slots.get("q") or slots.get("do") or "" for target in TARGETS if (slots := objective.slots(target))]
         if (
             objective.id in ids
-            or (own and any(all(meta.get(key) == value for key, value in own.items()) for meta in metas))
+            or repr([objective.meta.get(key) for key in keys]) in known.get(keys, ())
             or any(overlap(content_words(text), words) >= LIMIT for text in texts if text for words in said)
         ):
             found.add(objective.id)

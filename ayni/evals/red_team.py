@@ -109,7 +109,7 @@ class Round:
         self.open_arms: list[Arm] = [(category, move) for category in sorted(self.pool) for move in moves]
         self.objectives = {objective.id: objective for objective in self.bank.objectives}
         self.seen: set[str] = set()
-        self.used: Counter[tuple[str, str]] = Counter()  # (objective, style): how often
+        self.waiting: dict[Arm, list[Objective]] = {}
         self.refused: dict[str, list[Try]] = {category: [] for category in self.pool}  # may be escalated
         self.rewritable: dict[str, list[Try]] = {category: [] for category in self.pool}
 
@@ -166,15 +166,17 @@ class Round:
         if move == REWRITE:
             before = self._drawn(self.rewritable[category])
             return Try(0, arm, before.row, chain=before.chain + 1, parent=before.number)
-        order = self.rng.sample(self.pool[category], len(self.pool[category]))
-        for objective in sorted(order, key=lambda one: self.used[one.id, move]):
+        waiting = self.waiting.setdefault(arm, [])
+        for _ in range(2 * len(self.pool[category])):
+            if not waiting:  # every objective once, then again in other words
+                waiting += self.rng.sample(self.pool[category], len(self.pool[category]))
+            objective = waiting.pop()
             for _ in range(WORDINGS):
                 row = attack(self.bank, self.held, objective, move, "harmful", self.rng)
                 if row is None:
                     break
                 if (key := repr(row["messages"])) not in self.seen:
                     self.seen.add(key)
-                    self.used[objective.id, move] += 1
                     row["meta"]["move"] = move
                     return Try(0, arm, row)
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import string
 import zlib
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +31,8 @@ LOADER = getattr(
 )  # in C where it is built so: a bank may hold thousands of objectives
 
 
-def slots_of(template: str) -> set[str]:
+@lru_cache(maxsize=4096)
+def slots_of(template: str) -> frozenset[str]:
     """The names in braces; ValueError for what is not a plain name."""
     found = set()
     for _, name, spec, conversion in string.Formatter().parse(template):
@@ -38,7 +40,7 @@ def slots_of(template: str) -> set[str]:
             if not name.isidentifier() or spec or conversion:
                 raise ValueError(f"{template!r}: write {{name}} for a slot, and {{{{ }}}} for braces that are text")
             found.add(name)
-    return found
+    return frozenset(found)
 
 
 class Style(Settings):
