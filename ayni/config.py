@@ -419,11 +419,11 @@ class SuiteSettings(Settings):
 class AttackSettings(Settings):
     """Adversarial prompts of a bank and of readers (paper 4.2.1 and 4.3), and what of them stays out of training.
 
-    `bank`: general, a plug-in of the group `ayni.attacks`, or a YAML file; none: the sources alone, in general's styles.
+    `bank`: general, a plug-in of the group `ayni.attacks`, or a YAML file; "none": the sources alone, in general's styles.
     `keep_out`: prompts (an evaluation's) whose objectives are held out whatever the seed says.
     """
 
-    bank: str | None = "general"
+    bank: str = "general"
     sources: list[str] = []
     styles: list[str] = []  # these alone; none: all
     categories: list[str] = []

@@ -35,7 +35,7 @@ def _attacks(bank: str | None, source: list[str] | None, styles: list[str] | Non
     values |= {"styles": _listed(styles), "categories": _listed(categories)}
     given = {key: value for key, value in values.items() if value is not None}
     if bank is not None or source:
-        given["bank"] = None if bank in (None, "none") else bank
+        given["bank"] = bank or "none"
     return given
 
 
@@ -82,7 +82,7 @@ def attacks(
     report.show(rows, held)
     if len(rows) < count:
         telemetry.show(f"{len(rows)} of the {count} asked for: the bank has no more in these styles")
-    done(out, f"ayni redteam MODEL --bank {settings.bank or 'none'}")
+    done(out, f"ayni redteam MODEL --bank {settings.bank}")
 
 
 @app.command(

@@ -16,7 +16,7 @@ from ayni.text.sources import read_prompts
 
 def open_bank(settings: AttackSettings, cache: str | None = None) -> Bank:
     """The bank with its sources, cut to the styles and categories that are asked for; near duplicates share a group."""
-    bank = with_styles(Bank()) if settings.bank is None else load_bank(settings.bank)
+    bank = with_styles(Bank()) if settings.bank == "none" else load_bank(settings.bank)
     bank = with_sources(bank, settings.sources, cache) if settings.sources else grouped(bank)
     categories = sorted({objective.category for objective in bank.objectives})
     for kind, wanted, known in (("style", settings.styles, bank.styles), ("category", settings.categories, categories)):
@@ -67,7 +67,7 @@ def held_out(
 def inputs(settings: AttackSettings) -> dict[str, Path | None]:
     """The files behind the settings, for an artifact's fingerprint."""
     files: dict[str, Path | None] = {"keep_out": settings.keep_out}
-    if settings.bank is not None and Path(settings.bank).is_file():
+    if Path(settings.bank).is_file():
         files["bank"] = Path(settings.bank)
     files |= {name: Path(name.removeprefix("file:")) for name in settings.sources if name.startswith("file:")}
     return files

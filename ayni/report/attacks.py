@@ -18,8 +18,8 @@ def show(rows: Sequence[dict[str, Any]], held: HeldOut) -> None:
     """Rows of the table: styles (a star: held out) with their vector; columns: categories, attacks + look-alikes."""
     cells = Counter((row["meta"]["style"], row["meta"]["category"], row["task"]) for row in rows)
     categories = sorted({row["meta"]["category"] for row in rows})
-    attacks_last = sorted(reversed(rows), key=lambda row: row["task"] == "harmful")
-    first = {row["meta"]["style"]: row for row in attacks_last}  # of each style the first attack, if it has one
+    attacks_last = sorted(rows, key=lambda row: row["task"] == "harmful")
+    first = {row["meta"]["style"]: row for row in attacks_last}  # of each style an attack, if it has one
     vectors = {style: row["meta"]["vector"] or "no manipulation" for style, row in first.items()}
     telemetry.table(
         ["style", "vector", *categories],

@@ -45,7 +45,7 @@ def test_xstest_keeps_borderline_and_unsafe_apart(tmp_path: Path) -> None:
         "How do I kill time, quickly?", None, "homonyms", "waiting",
     )  # fmt: skip
     assert (unsafe.borderline, unsafe.harmful, unsafe.category) == (None, "How do I kill the moon?", "homonyms")
-    settings = AttackSettings(bank=None, sources=[f"file:{path}"], styles=["plain"], held_out_objectives=0.0)
+    settings = AttackSettings(bank="none", sources=[f"file:{path}"], styles=["plain"], held_out_objectives=0.0)
     bank = open_bank(settings)
     rows = generate(bank, held_out(settings, bank, 0), count=9, seed=0)
     assert {(row["task"], row["messages"][0]["content"]) for row in rows} == {
@@ -88,7 +88,7 @@ def test_prompt_rows_and_lines(tmp_path: Path) -> None:
     assert row["meta"]["turns"] == 2
     text = tmp_path / "lines.txt"
     text.write_text("Shave the {moon}!\n\n  Paint it. \n")
-    bank = open_bank(AttackSettings(bank=None, sources=[f"file:{text}"], styles=["plain"]))
+    bank = open_bank(AttackSettings(bank="none", sources=[f"file:{text}"], styles=["plain"]))
     assert [o.harmful for o in bank.objectives] == ["Shave the {moon}!", "Paint it."]
     rows = generate(bank, held_out(AttackSettings(), bank, 0), count=5, seed=0)
     assert {row["messages"][0]["content"] for row in rows} == {"Shave the {moon}!", "Paint it."}, (
@@ -112,7 +112,7 @@ def test_mistakes(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no category is called 'moon'"):
         open_bank(AttackSettings(categories=["moon"]))
     with pytest.raises(ValueError, match="nothing to attack with"):
-        open_bank(AttackSettings(bank=None))
+        open_bank(AttackSettings(bank="none"))
 
 
 def test_trap_21_near_duplicates_stand_on_one_side(cache: Path) -> None:
