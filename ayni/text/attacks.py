@@ -137,7 +137,9 @@ def generate(
             trains = name not in held.styles and objective.id not in held.objectives
             if split == "all" or (trains if split == "train" else objective.id in held.objectives):
                 cells.setdefault((objective.category, name), Cell(bank, held, name)).objectives.append(objective)
-    open_cells = [cells[key] for key in sorted(cells)]
+    order = sorted(cells)
+    rng.shuffle(order)  # so that few prompts are of many categories
+    open_cells = [cells[key] for key in order]
     rows: list[Row] = []
     while open_cells and len(rows) < count:
         for cell in list(open_cells):

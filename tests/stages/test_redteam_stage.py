@@ -110,6 +110,7 @@ def test_a_model_that_refuses_has_fixed_what_another_showed(here: Path, rounds: 
         assert of["trained"]["n"] > 0
         assert of["held_out"]["n"] > 0
     assert last["violations"] == 0
+    assert last["wasted"]["rewrite about something else"] > 0, "asked to word an attack anew, it refuses that too"
     assert last["per_100_tries"] == 0
 
 
