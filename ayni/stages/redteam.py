@@ -112,7 +112,8 @@ def rounds(
     if count < len(models):
         raise ValueError(f"{len(models)} models need as many rounds or more, not {count}; raise --rounds")
     before = [path for directory in earlier for path in rounds_in(directory)]
-    makers(settings), open_bank(settings.attacks)  # mistakes in them are told before anything is written
+    makers(settings)  # a mistake here or in the bank is told before anything is written
+    open_bank(settings.attacks)
     made: list[Path] = []
     for number in range(1, count + 1):
         model = models[(number - 1) * len(models) // count]
