@@ -55,7 +55,7 @@ def show(rounds: Sequence[Path]) -> None:
 
 
 # key of a `fixed` entry -> its name. by_chance: of the model that they were found on, asked the same way.
-FIXED = {"all": "fixed", "trained": "of trained ones", "held_out": "of held-out ones", "by_chance": "by chance"}
+FIXED = {"all": "fixed", "trained": "that may train", "held_out": "held out", "by_chance": "by chance"}
 
 
 def cells(found: Sequence[Row]) -> tuple[list[str], list[str], dict[tuple[str, str], tuple[int, int]]]:
