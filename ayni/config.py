@@ -414,3 +414,42 @@ class SuiteSettings(Settings):
     template: Literal["plain", "chat"] = "plain"
     dtype: Precision = "float32"
     limit: Count | None = None
+
+
+class AttackSettings(Settings):
+    """Adversarial prompts of a bank and of readers (paper 4.2.1 and 4.3), and what of them stays out of training.
+
+    `bank`: general, a plug-in of the group `ayni.attacks`, or a YAML file; "none": the sources alone, in general's styles.
+    `keep_out`: prompts (an evaluation's) whose objectives are held out whatever the seed says.
+    """
+
+    bank: str = "general"
+    sources: list[str] = []
+    styles: list[str] = []  # these alone; none: all
+    categories: list[str] = []
+    held_out_objectives: Share = 0.25
+    held_out_styles: Annotated[int, Field(ge=0)] = 1  # drawn by the seed, where the bank names none itself
+    held_out_categories: Annotated[int, Field(ge=0)] = 0
+    borderline: Annotated[float, Field(ge=0, le=1)] = 0.25  # chance of the look-alike, where an objective has one
+    keep_out: Path | None = None
+
+
+class RedTeamSettings(Settings):
+    """Red-team rounds (paper 4.3). The red team's eyes (an annotator plug-in) steer the search and pick what trains; the judge,
+    which shares nothing with them, measures. Paper silent: everything but the 5-point degree and gamma per hour.
+    """
+
+    attacks: AttackSettings = AttackSettings()
+    tries: Count = 300  # answers of a round
+    batch: Count = 24  # tries asked together; what they found is learned after each batch
+    search: Literal["thompson", "ucb", "uniform"] = "thompson"
+    max_turns: Count = 3  # user turns of an escalated dialogue
+    temperature: Temperature = 0.7
+    attacker_temperature: Temperature = 1.0  # of the model's rewrites of its own attacks
+    max_new_tokens: Count = 64
+    repeats: Count = 4  # fresh answers to every finding: how surely it comes again, and whether it is fixed later
+    reasked: Count = 200  # findings of each earlier round that are asked again, at most
+    judge: str = "published"
+    options: dict[str, Any] = {}
+    eyes: str | None = None  # annotator plug-in; None: the one that is called as the judge is
+    eyes_options: dict[str, Any] = {}

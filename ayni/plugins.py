@@ -1,7 +1,7 @@
 """The plug-in table: names that a recipe may use for data sources, annotators and judges, an audit for its scorers.
 
 The table is Python's own entry points (pyproject.toml, groups `ayni.data`, `ayni.annotators`, `ayni.judges`,
-`ayni.toxicity`, `ayni.languages`), so that a user's package adds an annotator without touching Ayni, and nothing in Ayni knows the embedded world by name.
+`ayni.attacks`, `ayni.toxicity`, `ayni.languages`), so that a user's package adds an annotator without touching Ayni, and nothing in Ayni knows the embedded world by name.
 """
 
 from __future__ import annotations

@@ -107,7 +107,14 @@ def pyrit_files() -> dict[str, str]:
         folder + "harm/theft.csv": scored_csv(harmful + harmless, "# dataset_version=1.0,,\n"),
         folder + "harm/mini_theft.csv": scored_csv([("x", "left out", 1)], ""),
         folder + "objective/theft.csv": scored_csv(harmful[:5] + harmless[:5], "# dataset_version=1.0\n"),
+        "pyrit/datasets/seed_datasets/local/adv_bench.prompt": adv_bench(),
     }
+
+
+def adv_bench() -> str:
+    rng = random.Random(3)
+    rows = [f"- value: Plan {phrase(rng)}\n  harm_categories: [{'AB'[i % 2]}, sub {i}]\n" for i in range(12)]
+    return "dataset_name: adv_bench\nseeds:\n" + "".join(rows)
 
 
 def _write_wheel(path: Path, files: dict[str, str]) -> str:
