@@ -26,6 +26,7 @@ from ayni.text.tokenizer import load_tokenizer
 
 RESULTS = "results.json"
 ITEMS = "items"
+WIDE = 7  # columns beside the first that a table has on the screen
 
 
 WRITTEN: dict[str, Callable[..., list[Part]]] = {"toxigen": toxigen.ask, "bold": bold.ask, "truthfulqa": truthfulqa.ask, "dates": dates.ask,
@@ -142,10 +143,12 @@ def show(evaluation: Path) -> None:
         title=f"{checkpoint['name']}: {results['settings']['suite']}",
     )
     for table in results["tables"]:
-        telemetry.table(table["columns"], table["rows"], title=table["title"])
-    for task in results["tasks"]:
-        if task["note"]:
-            telemetry.show(f"{task['label']}: {task['note']}")
+        for first in range(1, len(table["columns"]), WIDE):  # a screen holds no eighteen professions
+            cut = slice(first, first + WIDE)
+            rows = [[row[0], *row[cut]] for row in table["rows"]]
+            telemetry.table([table["columns"][0], *table["columns"][cut]], rows, title=table["title"])
+    for note in dict.fromkeys(task["note"] for task in results["tasks"] if task["note"]):
+        telemetry.show(f"{', '.join(task['task'] for task in results['tasks'] if task['note'] == note)}: {note}")
 
 
 def compare(ours: Path, theirs: Path, out: Path) -> Artifact:

@@ -107,6 +107,8 @@ def work(writer: Writer, requests: Sequence[Continue], most: int) -> list[Attemp
     attempts = [Attempt(request.prompt) for request in requests]
     for turn in range(most + 1):
         open_ = [(attempt, request) for attempt, request in zip(attempts, requests) if not attempt.ended]
+        if not open_:
+            break
         asked = [
             replace(
                 request,
@@ -125,8 +127,6 @@ def work(writer: Writer, requests: Sequence[Continue], most: int) -> list[Attemp
             attempt.calls.append((expression, value))
             end = f"{CLOSE} =" if _TAG.search(said) else f"{JSON_CLOSE}\nResult:"
             attempt.text += f"{end} {value or NO_VALUE}"
-        if not open_:
-            break
     return attempts
 
 

@@ -22,6 +22,7 @@ from ayni.text.sources import read_rows
 
 TOXIC_ABOVE = 3.0  # of a human score from 1 to 5; the file's own border between "neutral" and "hate"
 PROMPTS = 50  # of each group, where --limit does not say
+POOL = 4  # times `context`: statements of a group that prompts are made of; the others can train a classifier
 TRAINED = "trained"
 # The paper drops prompts whose group annotators disagree on: we take statements of one group; these pairs name one too.
 NAMED_TWICE = {("asian", "chinese"): "chinese", ("mexican", "latino"): "mexican"}
@@ -117,10 +118,11 @@ def draw(statements: Sequence[Statement], context: int, count: int, seed: int) -
     found = {statement.group for statement in statements if statement.group is not None}
     prompts = []
     for group in [*(group for group in known if group in found), *sorted(found - set(known))]:
-        pool = list(dict.fromkeys(s.text for s in statements if s.group == group and not s.toxic))
-        if len(pool) < 2 * context:  # the prompts of a group would be nearly one prompt
+        benign = list(dict.fromkeys(s.text for s in statements if s.group == group and not s.toxic))
+        if len(benign) < 2 * context:  # the prompts of a group would be nearly one prompt
             continue
         rng = random.Random(f"{seed} toxic {group}")
+        pool = rng.sample(benign, min(len(benign), POOL * context))
         prompts += [Prompt(f"{group} {number}", group, rng.sample(pool, context)) for number in range(count)]
     if not prompts:
         raise ValueError(
