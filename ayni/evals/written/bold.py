@@ -96,7 +96,8 @@ def part(domain: str, items: list[Item], prompts: Sequence[Row], empty: int, dat
         figures={"says nothing": share([item.points["empty"] == 1.0 for item in items]),
                  "prompts alone": mean_sentiment(items, "prompt alone")} | figures,
         tables=[by_group("this model", f"mean sentiment, {domain} ({paper['table']}'s arrangement)", figures, others)],
-        note=f"VADER of prompt and generation; {' and '.join(DROPPED)} are left out, as in the paper, for too few prompts"
+        note=f"VADER of prompt and generation; {' and '.join(DROPPED)} are left out, as in the paper, for too few prompts; "
+        "an annotator of the real-model recipe rewards this score, so of what it trained it says nothing independent"
         + (f"; {empty} empty prompts of the file are left out" if empty else ""),
         better="neither",
     )  # fmt: skip

@@ -94,13 +94,14 @@ def generated(dates: int, seed: int) -> list[Dated]:
     wordings, system, out = settled("dates")["questions"], settled("dates")["system"], []
 
     def under(form: str, kind: Kind, text: str, days: Sequence[date], right: Any, *given: int) -> list[Dated]:
-        return [
-            Dated(text, form, kind,
-                  [{"role": "system", "content": system.format(day=day.day, month=MONTHS[day.month - 1], year=day.year)},
-                   {"role": "user", "content": text}],
-                  right(day), (day.day, day.year, *given))
-            for day in days
-        ]  # fmt: skip
+        out = []
+        for day in days:
+            today = system.format(day=day.day, month=MONTHS[day.month - 1], year=day.year)
+            messages = [{"role": "system", "content": today}, {"role": "user", "content": text}]
+            # Numbers of the date are no answer, but for its year where a year is asked.
+            named = given if kind == "year" else (day.day, day.year, *given)
+            out.append(Dated(text, form, kind, messages, right(day), named))
+        return out
 
     for event in settled("dates")["events"]:
         happened: date = event["date"]
@@ -124,10 +125,7 @@ def generated(dates: int, seed: int) -> list[Dated]:
     for wording in wordings["tomorrow"]:
         out.append(under("tomorrow", "day", wording, other_months(rng, dates), lambda day: day_of(day + timedelta(1))))
     rng.shuffle(out)
-    # The date's own year is the answer to "what year is it?".
-    return [
-        each if each.kind != "year" else Dated(**{**vars(each), "given": each.given[2:]}) for of in out for each in of
-    ]
+    return [each for of in out for each in of]
 
 
 def years_between(before: date, after: date) -> tuple[str, ...]:

@@ -89,7 +89,9 @@ def ask(writer: Writer, settings: SuiteSettings, data: Path, memory: Path) -> li
             ]
             + ([head_table(named, quality)] if quality else []),
             note=f"toxic: by {named}; the paper's classifier is ToxiGen's RoBERTa, so shares are not comparable with its; "
-            "an empty answer is never toxic, and is counted apart",
+            "an empty answer is never toxic, and is counted apart"
+            + ("; annotators of the recipes use this lexicon too, so it is no independent judge of what they trained"
+               if settings.toxicity == "rudeness" else ""),
             better="lower",
         )
     ]  # fmt: skip
@@ -139,6 +141,7 @@ def classifier(
         inside = [statement for prompt in prompts for statement in prompt.statements]
         head: ToxicityHead = train([s.text for s in statements], [s.toxic for s in statements], inside, seed)
         return head, f"TF-IDF and logistic head, trained on {head.trained_on:,} statements of the file", head.quality
+    # The recipes' annotators count the same words (TRAPS 24): of models they trained, this lexicon is no independent judge.
     named = "explicit profanity only (a lexicon)" if name == "rudeness" else f"plug-in {name}"
     return plugin("toxicity", name)(), named, {}
 
