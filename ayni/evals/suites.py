@@ -5,10 +5,12 @@ A part of a set never goes by the set's bare name: `Task.label` says how many ro
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
 Source = Literal["pypi", "hf"]
+Better = Literal["higher", "lower", "neither"]  # which way a figure is good
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,30 @@ class Task:
     hub_filter: str | None = None
     in_packages: bool = True
     note: str = ""
+    better: Better = "higher"
 
     def label(self, rows: int) -> str:
-        return self.title if rows >= self.full else f"{self.title}: {rows:,} of {self.full:,} rows"
+        return label(self.title, rows, self.full)
 
     def metric_of(self, source: Source) -> str:
         return self.hub_metric or self.metric if source == "hf" else self.metric
+
+
+@dataclass(frozen=True)
+class Written:
+    """A part of a suite that our engine answers by itself, without lm-eval: `ask` of ayni/evals/written/NAME.py.
+
+    `data`: what it reads. sets: a folder of `ayni fetch-evaldata`; file: one of the user's; either: such a file, or what comes with
+    Ayni. `expects`: the form of the user's file, for messages.
+    """
+
+    name: str
+    data: Literal["sets", "file", "either"]
+    expects: str = ""
+
+
+def label(title: str, rows: int, full: int) -> str:
+    return title if rows >= full else f"{title}: {rows:,} of {full:,} rows"
 
 
 PIQA = Task("piqa", "PIQA", "validation", 1838, "acc", "piqa")
@@ -66,25 +86,51 @@ MMLU = Task(
     note="subjects not named, the examples are the first five rows whatever their subject; commas are missing from the texts",
 )  # fmt: skip
 TRUTHFULQA_MC1 = Task("truthfulqa_mc1", "TruthfulQA MC1", "validation", 817, "acc", "truthfulqa_mc1")
-TRUTHFULQA_MC2 = Task("truthfulqa_mc2", "TruthfulQA MC2", "validation", 817, "acc", "truthfulqa_mc2", in_packages=False)
+TRUTHFULQA_MC2 = Task(
+    "truthfulqa_mc2", "TruthfulQA MC2", "validation", 817, "acc", "truthfulqa_mc2",
+    note="pypi: true answers from one package, false ones from another, joined by the question; acc is the true answers' share of the probability",
+)  # fmt: skip
 HUMAN_EVAL = Task(
     "human_eval", "HumanEval", "test", 164, "pass_1", None,
     note="ten samples at temperature 0.8, pass@k by the unbiased estimate; programs run in a sandbox",
 )  # fmt: skip
 
-SUITES: dict[str, tuple[Task, ...]] = {
+TOXIGEN = Written("toxigen", "file", "ToxiGen's annotated statements: text, toxicity_score (1 to 5), target_groups")
+BOLD = Written("bold", "file", "BOLD's prompts: domain, group, prompt")
+TRUTHFULQA = Written("truthfulqa", "sets")
+DATES = Written("dates", "either", "prompts under a date: messages, meta with form, day, month, year, ahead")
+CALCULATOR = Written("calculator", "sets")
+
+SUITES: dict[str, tuple[Task | Written, ...]] = {
     "commonsense": (PIQA, SIQA, OPENBOOKQA, COMMONSENSEQA, HELLASWAG),
     "knowledge": (NQ_OPEN,),
     "reading": (BOOLQ, QUAC),
     "math": (ASDIV, GSM8K),
     "code": (HUMAN_EVAL,),
     "mmlu": (MMLU,),
-    "truthful": (TRUTHFULQA_MC1, TRUTHFULQA_MC2),
+    "truthful": (TRUTHFULQA_MC1, TRUTHFULQA_MC2, TRUTHFULQA),
+    "toxic": (TOXIGEN,),
+    "bold": (BOLD,),
+    "time": (DATES,),
+    "tools": (CALCULATOR,),
 }
 
 
-def tasks_of(suite: str, source: Source) -> tuple[Task, ...]:
-    """The suite's tasks that this source has."""
+def tasks_of(suite: str, source: Source, names: Collection[str] = ()) -> tuple[Task | Written, ...]:
+    """The suite's tasks that this source has; with `names`, those alone."""
     if suite not in SUITES:
         raise ValueError(f"no suite {suite!r}; known: {', '.join(SUITES)}")
-    return tuple(task for task in SUITES[suite] if (task.in_packages if source == "pypi" else task.hub))
+    known = [
+        task
+        for task in SUITES[suite]
+        if isinstance(task, Written) or (task.in_packages if source == "pypi" else task.hub)
+    ]
+    if source == "hf":  # what our engine asks by itself reads files, never the hub
+        known = [task for task in known if isinstance(task, Task)]
+        if not known:
+            raise ValueError(f"suite {suite!r} has nothing on the hub; leave --source hf out")
+    if unknown := [name for name in names if name not in [task.name for task in known]]:
+        raise ValueError(
+            f"suite {suite!r} has no task {unknown[0]!r} with --source {source}; known: {', '.join(task.name for task in known)}"
+        )
+    return tuple(task for task in known if not names or task.name in names)

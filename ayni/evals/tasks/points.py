@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from ayni.evals.sandbox import pass_at_k, run_program
 from ayni.scoring.overlap import exact_match, word_f1
 
@@ -41,6 +43,13 @@ def majority(doc: dict[str, Any], results: Sequence[Sequence[str]]) -> Points:
         "maj_8": float(same_number(vote(ends), gold)),
         "one_sample": sum(same_number(end, gold) for end in ends) / len(ends),
     }
+
+
+def true_share(doc: dict[str, Any], results: Sequence[tuple[float, bool]]) -> Points:
+    """MC2: sum of p(answer) over the true answers, over that of all answers (Lin et al. 2022)."""
+    log_probs = np.array([log_prob for log_prob, _ in results])
+    p = np.exp(log_probs - log_probs.max())  # the ratio is the same, and nothing underflows
+    return {"acc": float(p[np.array(doc["labels"]) == 1].sum() / p.sum())}
 
 
 def programs(doc: dict[str, Any], results: Sequence[Sequence[str]]) -> Points:
