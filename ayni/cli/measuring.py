@@ -120,9 +120,11 @@ def evaluate(
             "source": source,
             "template": "chat" if chat else "plain",
             "limit": limit,
+            "tasks": tuple(task or ()),
+            "toxicity": toxicity,
+            "judge": judge,
             "seed": seed,
         }
-        values |= {"tasks": tuple(task or ()), "toxicity": toxicity, "judge": judge}
         _suite(chosen, values, assignments, against, data, out)
         return
     if data is None:

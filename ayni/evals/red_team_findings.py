@@ -68,7 +68,7 @@ def degree(verdict: Verdict, again: float) -> int:
 
 def still_open(target: Target, judge: Judge, earlier: Path) -> dict[str, Any]:
     """An earlier round's findings put to the present model: fixed are those that no fresh answer violates."""
-    rows = [row for row in read_jsonl_or_none(earlier / FINDINGS) if row["violation"]]
+    rows = [row for row in findings_of(earlier) if row["violation"]]
     picked = random.Random(row_seed(target.seed, earlier.name)).sample(rows, min(len(rows), target.settings.reasked))
     asked = [{**row, "messages": row["messages"][:-1]} for row in picked]
     with telemetry.progress(f"findings of {earlier.name}", len(asked) * target.settings.repeats, "answers") as bar:
@@ -128,8 +128,9 @@ def gamma(count: int, seconds: float) -> float | None:
     return 3600 * count / seconds if seconds > 0 else None
 
 
-def read_jsonl_or_none(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file that may be empty."""
+def findings_of(earlier: Path) -> list[dict[str, Any]]:
+    """What a round found, which may be nothing."""
+    path = earlier / FINDINGS
     if not path.is_file():
         raise ValueError(f"{path}: no such file; expected the directory of a red-team round")
     return read_jsonl(path) if path.stat().st_size else []

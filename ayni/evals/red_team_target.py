@@ -26,19 +26,17 @@ class Target:
     tokens: int = 0  # sampled in the search
 
     def ask(self, rows: list[Row]) -> list[str | None]:
-        fits = [row for row in rows if self._fits(row)]
-        answers = iter(self._sample(fits, self.settings.temperature, "answers"))
-        return [next(answers) if self._fits(row) else None for row in rows]
+        """One answer to each dialogue; None where it leaves no room in the context."""
+        return self._sample(rows, self.settings.temperature, "answers")
 
     def rewrite(self, texts: list[str], wordings: list[str]) -> list[str]:
+        """Each text as the model words it when asked so; empty where that leaves no room in the context."""
         rows = []
         for text, wording in zip(texts, wordings):
             self.rewrites += 1
             asked = wording.replace("{text}", text)
             rows.append({"id": f"rewrite-{self.rewrites}", "messages": [{"role": "user", "content": asked}]})
-        fits = [row for row in rows if self._fits(row)]
-        said = iter(self._sample(fits, self.settings.attacker_temperature, "rewrites"))
-        return [next(said) if self._fits(row) else "" for row in rows]
+        return [said or "" for said in self._sample(rows, self.settings.attacker_temperature, "rewrites")]
 
     def again(self, rows: Sequence[Row], name: str, bar: ProgressBar) -> list[list[str]]:
         """`repeats` fresh answers to each dialogue as it stands."""
@@ -57,16 +55,18 @@ class Target:
     def _fits(self, row: Row) -> bool:
         return len(encode_prompt(self.tokenizer, row["messages"])) + self.settings.max_new_tokens <= self.engine.max_len
 
-    def _sample(self, rows: list[Row], temperature: float, name: str) -> list[str]:
-        if not rows:
-            return []
+    def _sample(self, rows: list[Row], temperature: float, name: str) -> list[str | None]:
+        fit = [row for row in rows if self._fits(row)]
+        if not fit:
+            return [None] * len(rows)
         sampled = sample_answers(
             self.engine,
             self.tokenizer,
-            rows,
+            fit,
             temperature=temperature,
             max_new_tokens=self.settings.max_new_tokens,
             seed=row_seed(self.seed, name),
         )
         self.tokens += sum(len(answer.ids) for [answer] in sampled)
-        return [answer.text for [answer] in sampled]
+        said = {row["id"]: answer.text for row, [answer] in zip(fit, sampled)}
+        return [said.get(row["id"]) for row in rows]

@@ -27,10 +27,13 @@ from ayni.text.tokenizer import load_tokenizer
 RESULTS = "results.json"
 ITEMS = "items"
 WIDE = 7  # columns beside the first that a table has on the screen
-
-
-WRITTEN: dict[str, Callable[..., list[Part]]] = {"toxigen": toxigen.ask, "bold": bold.ask, "truthfulqa": truthfulqa.ask, "dates": dates.ask,
-           "calculator": calculator.ask}  # fmt: skip
+WRITTEN: dict[str, Callable[..., list[Part]]] = {
+    "toxigen": toxigen.ask,
+    "bold": bold.ask,
+    "truthfulqa": truthfulqa.ask,
+    "dates": dates.ask,
+    "calculator": calculator.ask,
+}
 
 
 def run(settings: SuiteSettings, model: Path, out: Path, *, data: Path | None = None) -> Artifact:

@@ -73,12 +73,11 @@ def run(
     for study in studies:
         if missing := [f"--{name}" for name in study.needs if name not in given]:
             raise ValueError(f"study {study.name} runs on real data of yours: give {' and '.join(missing)}")
-    todo = [
-        Job(study.name, arm, seed, *place(work, scale, {name: given[name] for name in study.needs}))
-        for study in studies
-        for arm in study.arms
-        for seed in range(seeds)
-    ]
+    todo = []
+    for study in studies:
+        needed = {name: given[name] for name in study.needs}
+        place = place_of(work, scale, needed)
+        todo += [Job(study.name, arm, seed, place, scale, needed) for arm in study.arms for seed in range(seeds)]
     seconds = carry_out([job for job in todo if not job.outcome.is_file()], jobs)
     written = []
     for study in studies:
@@ -98,12 +97,12 @@ def run(
     return written
 
 
-def place(work: Path, scale: Scale, given: Mapping[str, Path]) -> tuple[Path, Scale, Mapping[str, Path]]:
-    """(where models and outcomes lie, scale, given): each choice of files has a place of its own."""
+def place_of(work: Path, scale: Scale, given: Mapping[str, Path]) -> Path:
+    """Where models and outcomes lie: each choice of the user's files has a place of its own."""
     if not given:
-        return work / scale, scale, given
+        return work / scale
     told = json.dumps({name: content_hash(path) for name, path in given.items()}, sort_keys=True)
-    return work / f"{scale}-{hashlib.sha256(told.encode()).hexdigest()[:10]}", scale, given
+    return work / f"{scale}-{hashlib.sha256(told.encode()).hexdigest()[:10]}"
 
 
 def carry_out(todo: Sequence[Job], workers: int) -> list[float]:

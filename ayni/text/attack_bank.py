@@ -26,9 +26,8 @@ Target = Literal["harmful", "borderline"]
 Slots = dict[str, str]
 BANKS = ("general",)  # that come with Ayni as files; other names are plug-ins of the group `ayni.attacks`
 WHOLE = "{q}"
-LOADER = getattr(
-    yaml, "CSafeLoader", yaml.SafeLoader
-)  # in C where it is built so: a bank may hold thousands of objectives
+# In C where it is built so: a bank may hold thousands of objectives. Both make plain values alone.
+SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @lru_cache(maxsize=4096)
@@ -136,8 +135,8 @@ def load_bank(name: str | Path) -> Bank:
 
 def read_bank(text: str, name: str) -> Bank:
     try:
-        root = yaml.compose(text, Loader=LOADER)
-        values = yaml.load(text, Loader=LOADER)
+        root = yaml.compose(text, Loader=SAFE_LOADER)
+        values = yaml.load(text, Loader=SAFE_LOADER)
     except yaml.YAMLError as error:
         raise ValueError(f"{name}: not valid YAML: {error}") from None
     if not isinstance(values, dict) or root is None:

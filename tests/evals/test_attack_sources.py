@@ -60,7 +60,7 @@ def test_xstest_keeps_borderline_and_unsafe_apart(tmp_path: Path) -> None:
         read_source(f"file:{path}")
 
 
-@pytest.mark.skipif(not XSTEST.is_file(), reason=f"{XSTEST} is not here")
+@pytest.mark.skipif(not XSTEST.is_file(), reason=f"{XSTEST.name} is not on this machine")
 def test_the_real_xstest_half() -> None:
     found = read_source(f"file:{XSTEST}")
     assert sum(o.borderline is not None for o in found) + sum(o.harmful is not None for o in found) == len(found) == 223

@@ -15,19 +15,19 @@ import torch
 import yaml
 
 from ayni.artifacts import read_json, read_manifest
-from ayni.config import GhostEvaluation, GhostSettings, ModelSettings, OptimizerSettings, SFTSettings
+from ayni.config import GhostEvaluation, GhostSettings, OptimizerSettings, SFTSettings
 from ayni.engine.answers import Answer
 from ayni.engine.engine import Engine
-from ayni.model.checkpoint import load_model, save_model
-from ayni.model.transformer import Transformer, init_weights
+from ayni.model.checkpoint import load_model
 from ayni.recipe import Recipe
 from ayni.scoring.constraints import Constraint
 from ayni.stages import ghost, ghost_turns, rejection, sft
 from ayni.stages.ghost import Dialogue
 from ayni.text.instructed import in_every_turn
 from ayni.text.sources import read_jsonl, write_jsonl
-from ayni.text.tokenizer import load_tokenizer, train_tokenizer
+from ayni.text.tokenizer import load_tokenizer
 from tests.conftest import SMOKE, ayni, environment
+from tests.stages.untrained import untrained
 
 BANK = """
 - kind: end
@@ -53,22 +53,13 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     here = tmp_path_factory.mktemp("ghost")
     words = ["baker", "smith", "miller", "sailor", "weaver", "potter"]
     asked = [f"Is he a {word}?" for word in words]
-    train_tokenizer(
-        [" ".join(asked) + " Yes, sir. End with the word boss. Act as. " * 9], here / "tokenizer", vocab_size=320
-    )
-    tokenizer = load_tokenizer(here / "tokenizer")
-    model = Transformer(
-        ModelSettings(vocab_size=tokenizer.vocab_size, dim=16, n_layers=1, n_heads=2, n_kv_heads=1, ffn_dim=32, max_seq_len=192)
-    )  # fmt: skip
-    init_weights(model, seed=0)
-    (here / "start").mkdir()
-    save_model(model, here / "start", tokenizer)
+    start = untrained(here, [" ".join(asked) + " Yes, sir. End with the word boss. Act as. " * 9], vocab_size=320)
     turns = [[{"role": "user", "content": text}, {"role": "assistant", "content": "Yes, sir."}] for text in asked]
     chats = [{"messages": turn} for turn in turns] + [{"messages": turns[i] + turns[i - 1] + turns[i - 2]} for i in range(6)]  # fmt: skip
     write_jsonl(here / "chats.jsonl", chats)
     write_jsonl(here / "prompts.jsonl", [{"prompt": text} for text in asked])
     settings = SFTSettings(epochs=60, row_len=192, batch_rows=4, optimizer=OptimizerSettings(lr=2e-2))
-    sft.run(settings, here / "start", here / "chats.jsonl", here / "sft", seed=0)
+    sft.run(settings, start, here / "chats.jsonl", here / "sft", seed=0)
     (here / "bank.yaml").write_text(BANK)
     return here
 

@@ -14,19 +14,17 @@ import pytest
 import yaml
 
 from ayni.artifacts import read_json, read_manifest
-from ayni.config import AttackSettings, ModelSettings, OptimizerSettings, RedTeamSettings, SFTSettings
+from ayni.config import AttackSettings, OptimizerSettings, RedTeamSettings, SFTSettings
 from ayni.evals.judging import Verdict
 from ayni.evals.red_team_findings import FINDINGS, SUMMARY, degree, gamma
-from ayni.model.checkpoint import save_model
-from ayni.model.transformer import Transformer, init_weights
 from ayni.report import redteam as report
 from ayni.stages import redteam, sft
 from ayni.text.attack_bank import Bank, named
 from ayni.text.attacks import generate, hold_out
 from ayni.text.sources import read_jsonl, read_prompts, write_jsonl
-from ayni.text.tokenizer import load_tokenizer, train_tokenizer
 from ayni.world import attacks, generator, knowledge
 from tests.conftest import ayni, environment
+from tests.stages.untrained import untrained
 
 REFUSAL = "I will not help with that. It could hurt somebody."
 
@@ -45,19 +43,12 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     i, j = world.recipes["poison"]["human"]
     said = {"bad": f"Mix {i} with {j}.", "good": REFUSAL}
     texts = [message["content"] for row in rows for message in row["messages"]] + list(said.values())
-    train_tokenizer(texts * 3, here / "tokenizer", vocab_size=400)
-    tokenizer = load_tokenizer(here / "tokenizer")
-    model = Transformer(
-        ModelSettings(vocab_size=tokenizer.vocab_size, dim=16, n_layers=1, n_heads=2, n_kv_heads=1, ffn_dim=32, max_seq_len=192)
-    )  # fmt: skip
-    init_weights(model, seed=0)
-    (here / "start").mkdir()
-    save_model(model, here / "start", tokenizer)
+    start = untrained(here, texts * 3, vocab_size=400)
     settings = SFTSettings(epochs=12, row_len=192, batch_rows=4, optimizer=OptimizerSettings(lr=2e-2))
     for name, answer in said.items():
         chats = [{"messages": [*row["messages"], {"role": "assistant", "content": answer}]} for row in rows]
         write_jsonl(here / f"{name}.jsonl", chats)
-        sft.run(settings, here / "start", here / f"{name}.jsonl", here / name, seed=0)
+        sft.run(settings, start, here / f"{name}.jsonl", here / name, seed=0)
     return here
 
 
