@@ -8,82 +8,22 @@ Words are counted by `evals/gold.py`, which labels no training data (TRAPS 24).
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from ayni.evals.endpoint import endpoint
 from ayni.evals.gold import words
 
 ENOUGH = 0.5
 STEM = 5  # letters: "originate" brings "originated"
 # Words that alone make no two answers alike; no, not, never, nothing are none of them.
 _FUNCTION = frozenset(
-    [
-        "of",
-        "to",
-        "in",
-        "on",
-        "at",
-        "for",
-        "and",
-        "or",
-        "but",
-        "is",
-        "are",
-        "was",
-        "were",
-        "be",
-        "been",
-        "being",
-        "it",
-        "its",
-        "this",
-        "that",
-        "these",
-        "those",
-        "there",
-        "they",
-        "them",
-        "their",
-        "he",
-        "she",
-        "his",
-        "her",
-        "you",
-        "your",
-        "i",
-        "my",
-        "me",
-        "we",
-        "us",
-        "our",
-        "with",
-        "by",
-        "from",
-        "as",
-        "into",
-        "do",
-        "does",
-        "did",
-        "have",
-        "has",
-        "had",
-        "can",
-        "could",
-        "will",
-        "would",
-        "may",
-        "might",
-        "about",
-        "than",
-        "then",
-        "so",
-        "also",
-        "very",
-    ]
+    "of to in on at for and or but is are was were be been being it its this that these those there they "
+    "them their he she his her you your i my me we us our with by from as into do does did have has had "
+    "can could will would may might about than then so also very".split()
 )
 _DECLINES = re.compile(
     r"^\W*(?:(?:i'm |i am )?(?:sorry|afraid)\W+(?:but )?)?(?:as an ai[^.]*?\W)?"
@@ -123,8 +63,7 @@ def judge_named(name: str, memory: Path) -> Judge:
         raise ValueError(
             f"no judge of truth is called {name!r}; expected overlap, or an endpoint as http://HOST:PORT#MODEL"
         )
-    endpoints = importlib.import_module("ayni.evals.endpoint")
-    return Asked(endpoints.endpoint(name, cache=memory / "judge.jsonl"), name.partition("#")[2] or name)
+    return Asked(endpoint(name, cache=memory / "judge.jsonl"), name.partition("#")[2] or name)
 
 
 class Overlap:
