@@ -213,9 +213,14 @@ class PretrainSettings(RowSettings):
 
 
 class SFTSettings(RowSettings):
-    """Paper 3.1: 2 epochs, batch 64, cosine from 2e-5, weight decay 0.1, loss on answer tokens only."""
+    """Paper 3.1: 2 epochs, batch 64, cosine from 2e-5, weight decay 0.1, loss on answer tokens only.
+
+    `safety_share`: of the demonstrations tagged `prompt_kind: safety` this share is kept, drawn by the seed; all others
+    stay (4.2.3: 0, 1, 10, 25, 50 and 100%). A smaller share is part of a larger one.
+    """
 
     epochs: Count = 2
+    safety_share: Annotated[float, Field(ge=0, le=1)] = 1.0
 
 
 class PreferenceSettings(Settings):
@@ -386,6 +391,24 @@ class GhostSettings(RowSettings):
         if self.max_turns < self.min_turns:
             raise ValueError(f"max_turns {self.max_turns} is below min_turns {self.min_turns}")
         return self
+
+
+class DistillationSettings(RowSettings):
+    """Safety context distillation (paper 4.2.4): answers sampled under a safety preprompt, trained on without it.
+
+    `bank`: banks of preprompts that come with Ayni (general: real models; words: the embedded world) or files of yours.
+    `preprompt` generic: any of the bank's; template: that of the prompt's risk category, generic where there is none;
+    none: a second answer without any, to compare with. `gate`: an answer is kept only where the safety reward model scores
+    it above the one sampled without a preprompt. Paper silent: how many prompts, temperature, epochs.
+    """
+
+    bank: list[str] = Field(default=["general"], min_length=1)
+    preprompt: Literal["generic", "template", "none"] = "generic"
+    gate: bool = True
+    prompts: Count | None = None  # at most so many, drawn at random; None: every adversarial one
+    temperature: Temperature = 1.0
+    max_new_tokens: Count = 48
+    epochs: Count = 2
 
 
 class EvaluateSettings(Settings):

@@ -1,4 +1,4 @@
-"""From preferences to an aligned model, stage by stage, on your own data (paper 3.2 and 3.3)."""
+"""From preferences to an aligned model, stage by stage, on your own data (paper 3.2, 3.3 and 4.2.4)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ import typer
 
 from ayni.cli.app import app
 from ayni.cli.flags import Device, Helpfulness, Lr, ModelDir, Out, Prompts, Safety, Seed, Set, done, settings_of
-from ayni.config import DPOSettings, GhostSettings, PPOSettings, RejectionSettings, RewardSettings, TemperatureSettings
+from ayni.config import (
+    DistillationSettings,
+    DPOSettings,
+    GhostSettings,
+    PPOSettings,
+    RejectionSettings,
+    RewardSettings,
+    TemperatureSettings,
+)
 
 
 @app.command(
@@ -218,3 +226,45 @@ def ghost(
     ghost_turns.run(settings, held_out or data, model, out, evaluated, seed=seed)
     picture = figures.picture(evaluated, out.with_name(f"{out.name}-turns.svg"))
     done(out, f"ayni chat {model} {out} --system 'Always act as Napoleon from now on.'", f"open {picture}")
+
+
+@app.command(
+    epilog="Examples: ayni attacks --split train --out attacks.jsonl; "
+    "ayni distill models/v3 --reward models/safety --prompts attacks.jsonl --out models/v3-safe | "
+    "ayni distill models/v3 --reward models/safety --prompts attacks.jsonl --preprompt template --bank general --bank mine.yaml --out models/v3-safe | "
+    "ayni distill runs/tiny/v2_ppo --reward runs/tiny/v2_reward_safety --prompts runs/tiny/data --bank words --out models/safe"
+)
+def distill(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Chat model that samples and is fine-tuned.")],
+    reward: Annotated[Path, typer.Option("--reward", help="Safety reward model.")],
+    prompts: Annotated[
+        Path,
+        typer.Option(
+            "--prompts", help="Adversarial prompts (rows tagged prompt_kind safety), or a run's data directory."
+        ),
+    ],
+    out: Out,
+    preprompt: Annotated[
+        Literal["generic", "template", "none"] | None,
+        typer.Option(help="Any of the bank's, that of the risk category, or none to compare with; default: generic."),
+    ] = None,
+    gate: Annotated[
+        bool, typer.Option("--gate/--no-gate", help="Keep an answer only where it scores above the original.")
+    ] = True,
+    bank: Annotated[
+        list[str] | None,
+        typer.Option("--bank", help="Preprompts: general, words, or a YAML file of your own; repeatable, joined."),
+    ] = None,
+    lr: Lr = None,
+    seed: Seed = 0,
+    set_: Set = None,
+) -> None:
+    """Safety context distillation: sample under a safety preprompt, train without it (paper 4.2.4)."""
+    from ayni.report import distillation as report
+    from ayni.stages import distillation as stage
+
+    values = {"preprompt": preprompt, "gate": gate, "bank": bank}
+    settings = settings_of(DistillationSettings, values, lr, set_)
+    stage.run(settings, prompts, model, reward, out, seed=seed)
+    report.show(out)
+    done(out, f"ayni chat {model} {out}", f"ayni redteam {model} {out}")

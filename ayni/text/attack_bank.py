@@ -14,11 +14,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ayni.config import Settings
 from ayni.plugins import plugin
+from ayni.text.bank_file import parse, text_of
 from ayni.text.native import Message
 
 Row = dict[str, Any]
@@ -26,8 +26,6 @@ Target = Literal["harmful", "borderline"]
 Slots = dict[str, str]
 BANKS = ("general",)  # that come with Ayni as files; other names are plug-ins of the group `ayni.attacks`
 WHOLE = "{q}"
-# In C where it is built so: a bank may hold thousands of objectives. Both make plain values alone.
-SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @lru_cache(maxsize=4096)
@@ -123,28 +121,14 @@ def load_bank(name: str | Path) -> Bank:
         text = (files("ayni.text") / "attacks" / f"{name}.yaml").read_text(encoding="utf-8")
         return read_bank(text, str(name))
     if path.is_file():
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}: not UTF-8 text ({error.reason}); convert the file to UTF-8") from None
-        return with_styles(read_bank(text, str(path)))
+        return with_styles(read_bank(text_of(path), str(path)))
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         raise ValueError(f"{path}: no such bank of attacks; give a YAML file, or one of {', '.join(BANKS)}")
     return with_styles(named(Bank(**plugin("attacks", str(name))()), str(name)))
 
 
 def read_bank(text: str, name: str) -> Bank:
-    try:
-        root = yaml.compose(text, Loader=SAFE_LOADER)
-        values = yaml.load(text, Loader=SAFE_LOADER)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{name}: not valid YAML: {error}") from None
-    if not isinstance(values, dict) or root is None:
-        raise ValueError(f"{name}: expected a mapping with the keys {', '.join(Bank.model_fields)}")
-    try:
-        return named(Bank(**values), name)
-    except ValidationError as error:
-        raise ValueError("\n".join(_explain(name, root, mistake) for mistake in error.errors()[:5])) from None
+    return named(parse(text, name, Bank, "ayni/text/attacks/general.yaml"), name)
 
 
 def named(bank: Bank, name: str) -> Bank:
@@ -178,21 +162,3 @@ def with_styles(bank: Bank) -> Bank:
         "rewrites": bank.rewrites or general.rewrites,
     }
     return bank.model_copy(update={**taken, "requests": bank.requests or general.requests})
-
-
-def _explain(name: str, root: yaml.Node, mistake: Any) -> str:
-    """One line for one pydantic error: file, line, key, and what was expected."""
-    node, line = root, root.start_mark.line
-    for key in mistake["loc"]:
-        if isinstance(node, yaml.MappingNode):
-            pair = next(((at, value) for at, value in node.value if at.value == str(key)), None)
-            if pair is None:
-                break
-            node, line = pair[1], pair[0].start_mark.line
-        elif isinstance(node, yaml.SequenceNode) and isinstance(key, int):
-            node, line = node.value[key], node.value[key].start_mark.line
-    where = ".".join(map(str, mistake["loc"])) or "the bank"
-    message = mistake["msg"].removeprefix("Value error, ")
-    if mistake["type"] == "extra_forbidden":
-        message = "unknown key; a bank's keys stand at the head of ayni/text/attacks/general.yaml"
-    return f"{name}, line {line + 1}: {where}: {message}"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ayni.text.sources import read_prompts
+from ayni.text.sources import read_prompts, read_rows
 
 LONG = "prompts_long.jsonl"  # beside prompts_train.jsonl: dialogues of many turns, where the data has some
 
@@ -18,6 +18,29 @@ def training_prompts(prompts: Path, *, long_dialogues: bool = False) -> list[dic
         return read_prompts(prompts)
     rows = read_prompts(prompts / "prompts_train.jsonl")
     return rows + read_prompts(prompts / LONG) if long_dialogues and (prompts / LONG).is_file() else rows
+
+
+def adversarial_prompts(prompts: Path) -> tuple[list[dict[str, Any]], int]:
+    """(rows that attack, how many others a data directory or the file had beside them).
+
+    They are of kind "safety"; of these the look-alikes (task "borderline") are benign and stay out. A data directory's
+    helpful prompts stay out too; in a file of the user's own one is a mistake, since distillation makes helpful answers
+    worse (paper 4.2.4): ValueError names its line.
+    """
+    rows = training_prompts(prompts)
+    if not prompts.is_dir():
+        for (where, _), row in zip(read_rows(prompts), rows, strict=True):
+            if row["prompt_kind"] != "safety":
+                raise ValueError(
+                    f"{where}: a helpful prompt (prompt_kind {row['prompt_kind']!r}); safety distillation is for adversarial prompts "
+                    'alone, since it makes helpful answers worse: drop the row, or give it "prompt_kind": "safety" if it attacks'
+                )
+            if not isinstance(row["meta"], dict):
+                raise ValueError(f'{where}: meta must be like {{"category": "..."}}, found {str(row["meta"])[:60]!r}')
+    found = [row for row in rows if row["prompt_kind"] == "safety" and row["task"] != "borderline"]
+    if not found:
+        raise ValueError(f"{prompts}: no adversarial prompt in it (prompt_kind safety, task other than borderline)")
+    return found, len(rows) - len(found)
 
 
 def draw_prompts(rows: list[dict[str, Any]], count: int, rng: random.Random) -> list[dict[str, Any]]:
