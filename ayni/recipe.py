@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from ayni.config import (
     Count,
     DataSettings,
+    DistillationSettings,
     EvaluateSettings,
     GhostSettings,
     ImportSettings,
@@ -38,12 +39,13 @@ class RecipeGhost(GhostSettings):
 
 
 class VersionSettings(Settings):
-    """One of V1..V5: fresh preferences, refreshed reward models, rejection sampling, and PPO on top where given.
+    """One of V1..V5: fresh preferences, refreshed reward models, rejection sampling; PPO and context distillation on top.
 
     In a recipe a version says what differs from the one before (`inherit`). `temperature` absent or null: rejection
     sampling at `rejection.temperature`, whatever the version. `after_ppo`: rejection sampling once more, from PPO's
     policy ("applying PPO on top of the resulted Rejection Sampling checkpoint before sampling again"); settings that it
     does not give are `rejection`'s, and it fine-tunes PPO's policy (`start: latest`; paper silent).
+    `distillation`: safety context distillation of the model that stands at the end, by the version's safety model (4.2.4).
     """
 
     name: str
@@ -53,6 +55,7 @@ class VersionSettings(Settings):
     rejection: RejectionSettings
     ppo: PPOSettings | None = None
     after_ppo: RejectionSettings | None = None
+    distillation: DistillationSettings | None = None
 
     @model_validator(mode="after")
     def _after_ppo_needs_ppo(self) -> VersionSettings:

@@ -15,11 +15,12 @@ is computed.
                    "rewards": [{"k": 1, "max": ..., "median": ...}, ...]},
      "ppo": null | {"path": "v5_ppo", "history": "v5_ppo/history.json"},
      "after_ppo": null | {"temperature": null | as above, "rejection": as above, "path": "v5_after_ppo"},
+     "distillation": null | {"path": "v5_distillation", "summary": {"sampled", "kept", "original", "distilled", "after", "categories", ...}},
      "metrics": {"facts_right": {"value", "low", "high", "n", "unit"}, ...}}             # of its own checkpoint
 
 `results.json["ghost"]` is null, or {"path", "evaluation", "summary", "kept": turns.json of stages/ghost_turns.py}.
 
-`temperature` is null where the recipe fixes it; `ppo` and `after_ppo` are null where the version has none. Each row of
+`temperature` is null where the recipe fixes it; `ppo`, `after_ppo` and `distillation` are null where the version has none. Each row of
 `samples.json` also has `rewards`: {checkpoint: score} by the last version's reward model of the prompt's kind.
 """
 
@@ -36,7 +37,7 @@ from ayni.artifacts import Artifact, read_json
 from ayni.evals.judging import ANSWERS
 from ayni.recipe import Recipe
 from ayni.scoring.reward import Scorers
-from ayni.stages import evaluate, ghost, ghost_turns, rejection, reward, temperature, versus
+from ayni.stages import distillation, evaluate, ghost, ghost_turns, rejection, reward, temperature, versus
 from ayni.text.sources import read_jsonl
 
 
@@ -54,13 +55,14 @@ class Version:
     ppo: Path | None = None
     temperature_after_ppo: Path | None = None
     after_ppo: Path | None = None
+    distillation: Path | None = None
 
     @property
     def checkpoints(self) -> list[str]:
         """Names of the models it made, in order; the last is the version's own."""
-        before_ppo = [f"{self.name}_rejection"] if self.ppo is not None else []
-        before_sampling_again = [f"{self.name}_ppo"] if self.after_ppo is not None else []
-        return [*before_ppo, *before_sampling_again, self.name]
+        further = {"ppo": self.ppo, "after_ppo": self.after_ppo, "distillation": self.distillation}
+        steps = ["rejection", *(step for step, path in further.items() if path is not None)]
+        return [*(f"{self.name}_{step}" for step in steps[:-1]), self.name]
 
 
 @dataclass
@@ -148,6 +150,11 @@ def version_record(run: Run, version: Version) -> dict[str, Any]:
         "ppo": version.ppo
         and {"path": relative(run, version.ppo), "history": f"{relative(run, version.ppo)}/history.json"},
         "after_ppo": after,
+        "distillation": version.distillation
+        and {
+            "path": relative(run, version.distillation),
+            "summary": read_json(version.distillation / distillation.SUMMARY),
+        },
     }
 
 

@@ -1,7 +1,7 @@
 """A recipe, from raw text to the last model: the table of contents of the whole project.
 
     data -> tokenizer -> shards -> base -> sft -> [preferences -> reward models -> rejection sampling -> PPO] x versions
-            (Ghost Attention after the version that the recipe names)
+            (context distillation at the end of a version, Ghost Attention after one, where the recipe asks for them)
          -> evaluation of every checkpoint -> results.json -> report.html
 
 Every arrow is a directory on disk. A finished stage is found and skipped; a killed one goes on where it stood. What
@@ -26,6 +26,7 @@ from ayni.record import Run, Version, previous_of, results, samples
 from ayni.scoring.reward import Scorers
 from ayni.stages import data as data_stage
 from ayni.stages import (
+    distillation,
     evaluate,
     ghost,
     ghost_turns,
@@ -178,6 +179,11 @@ def versions(run: Run, data: Path, variants: list[Variant]) -> None:
             )  # fmt: skip
             earlier.append(done.after_ppo)
             latest = done.after_ppo
+        if version.distillation is not None:
+            before, words = latest, f"{name}: context distillation"
+            latest = run.step(words, f"{name}_distillation", distillation.run, version.distillation, data, before, rewards["safety"], seed=seed)  # fmt: skip
+            done.distillation = latest
+            run.models[done.checkpoints[-2]] = before
         run.models[name] = latest
         previous = name
         if run.recipe.ghost is not None and run.recipe.ghost.after == name:

@@ -23,8 +23,8 @@ from ayni.evals.disjoint import LIMIT, content_words, overlap
 from ayni.evals.packages import pinned_wheel, read_text
 from ayni.evals.sources import adversarial
 from ayni.text.attack_bank import TARGETS, Bank, Objective, named
-from ayni.text.bank_file import SAFE_LOADER
 from ayni.text.attacks import requests_of
+from ayni.text.bank_file import SAFE_LOADER
 from ayni.text.dialogue import check_messages
 from ayni.text.sources import read_prompts, read_rows
 

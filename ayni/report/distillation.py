@@ -23,3 +23,12 @@ def rows(summary: dict[str, Any]) -> list[list[Any]]:
         [name, of["sampled"], of["kept"], *(f"{of[key]:.2f}" for key in ("original", "distilled", "after"))]
         for name, of in [*found.items(), ("all", summary)]
     ]
+
+
+def tables(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """A table for each version of results.json that was distilled."""
+    return [
+        {"name": version["name"], "columns": COLUMNS, "rows": rows(version["distillation"]["summary"])}
+        for version in results.get("versions") or []
+        if version.get("distillation")
+    ]

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ayni.artifacts import read_json, write_atomically
-from ayni.report import figures, ghost, lineage
+from ayni.report import distillation, figures, ghost, lineage
 from ayni.report import results as read
 from ayni.report.samples import sample_groups, tone
 from ayni.report.study import draw_panel
@@ -32,7 +32,7 @@ def build(run_dir: Path) -> Path:
         run=run, name=run.name, sentences=read.headline(run), tiles=tiles(run), results=results_table(run.checkpoints),
         other=other_figures(run.checkpoints), versions=versions_plot(run), pretraining=pretraining_plots(curves),
         finetuning=finetuning_plots(curves), rewards=reward_plots(run), gates=gates(run), domains=domains(run), annotators=annotators(run),
-        ppo=other_ppo(curves), ceiling=ceiling_plot(run), ghost=ghost_plots(run), facts=facts_tables(run), samples=sample_groups(run),
+        ppo=other_ppo(curves), ceiling=ceiling_plot(run), ghost=ghost_plots(run), distillation=distillation.tables(run.results), facts=facts_tables(run), samples=sample_groups(run),
         timings=timing_rows(run), settings=settings_text(run), commands=commands(run),
         version_pages=version_pages, pages=pages(version_pages, bool(nodes)), artifacts=lineage.table(nodes),
         lineage=lineage.picture(run, nodes), box_w=lineage.BOX_W, box_h=lineage.BOX_H,

@@ -23,7 +23,7 @@ from ayni.artifacts import read_json
 from ayni.report import results as read
 
 Row = dict[str, Any]
-PARTS = re.compile(r"(.+?)_(preferences|reward_\w+|rejection|ppo)")
+PARTS = re.compile(r"(.+?)_(preferences|reward_\w+|rejection|ppo|distillation)")
 PICKED = 6  # targets of rejection sampling that a page shows
 # (directory of the sampling, directory of its temperature sweep, words)
 SAMPLINGS = (("_rejection", "_temperature", "Sampling"), ("_after_ppo", "_temperature_after_ppo", "Sampling after PPO"))

@@ -351,3 +351,46 @@ def test_help_has_an_example() -> None:
     done = ayni("distill", "--help")
     assert done.returncode == 0
     assert "ayni distill models/v3" in done.stdout.split("Example")[1]
+
+
+def recipe(**changes: Any) -> dict[str, Any]:
+    """The smoke recipe, V1 distilled after sampling and V2 after PPO, by inheritance; any answer that ended is kept."""
+    values = yaml.safe_load(SMOKE.read_text())
+    own = {"bank": ["words"], "gate": False, "max_new_tokens": 24, "row_len": 128, "epochs": 1, **changes}
+    values["versions"][0] |= {"distillation": own}
+    return {**values, "name": "distilled", "clean_control": False}
+
+
+def test_in_a_recipe_it_ends_its_version(tmp_path: Path) -> None:
+    file, run = tmp_path / "recipe.yaml", tmp_path / "run"
+    file.write_text(yaml.safe_dump(recipe()))
+    done = ayni("run", file, "--out", run)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((run / "results.json").read_text())
+    names = [row["name"] for row in results["checkpoints"]]
+    assert names[:7] == ["base", "sft", "v1_rejection", "v1", "v2_rejection", "v2_ppo", "v2"]
+    assert [version["checkpoints"] for version in results["versions"]] == [["v1_rejection", "v1"], ["v2_rejection", "v2_ppo", "v2"]]  # fmt: skip
+    paths = {row["name"]: row["path"] for row in results["checkpoints"]}
+    assert (paths["v1"], paths["v2"], results["latest"]) == ("v1_distillation", "v2_distillation", "v2_distillation")
+    for name, before in (("v1", "v1_rejection"), ("v2", "v2_ppo")):
+        inputs = read_manifest(run / f"{name}_distillation")["inputs"]
+        assert {key: Path(given["path"]).name for key, given in inputs.items()} == {
+            "model": before, "prompts": "data", "safety": f"{name}_reward_safety",
+        }  # fmt: skip
+    assert Path(read_manifest(run / "v2_rejection")["inputs"]["latest"]["path"]).name == "v1_distillation"
+    attacks = {row["id"] for row in read_jsonl(run / "data" / "prompts_train.jsonl") if row["task"] == "harmful"}
+    assert {row["id"] for row in read_jsonl(run / "v1_distillation" / distillation.ANSWERS)} == attacks
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert 'id="distillation"' in page
+    summary = results["versions"][1]["distillation"]["summary"]
+    assert summary == read_json(run / "v2_distillation" / distillation.SUMMARY)
+    assert f'<td class="num">{summary["kept"]}</td>' in page.split('id="distillation"')[1].split("</section>")[0]
+
+
+def test_a_later_version_may_drop_it_and_mistakes_are_named() -> None:
+    values = recipe()
+    assert [version.distillation is not None for version in Recipe(**values).versions] == [True, True]
+    values["versions"][1]["distillation"] = None
+    assert [version.distillation is not None for version in Recipe(**values).versions] == [True, False]
+    with pytest.raises(ValueError, match=r"distillation.preprompt"):
+        Recipe(**recipe(preprompt="loud"))
