@@ -21,7 +21,7 @@ BY_GROUP: dict[Group, tuple[str, ...]] = {
         "clean-demonstrations",
         "ppo-or-dpo",
     ),
-    "safety": ("ghost-attention",),
+    "safety": ("ghost-attention", "context-distillation", "safety-scaling"),
     "real": ("margin-real",),
 }
 

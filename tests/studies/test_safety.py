@@ -14,7 +14,7 @@ from ayni.text.sources import read_jsonl
 
 from .in_small import check_result, run_in_small
 
-NAMES = ("ghost-attention",)
+NAMES = ("ghost-attention", "context-distillation", "safety-scaling")
 
 
 @pytest.fixture(scope="module")
