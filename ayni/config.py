@@ -405,7 +405,7 @@ class DistillationSettings(RowSettings):
     bank: list[str] = Field(default=["general"], min_length=1)
     preprompt: Literal["generic", "template", "none"] = "generic"
     gate: bool = True
-    prompts: Count | None = None  # at most so many, drawn at random; None: every adversarial one
+    prompts: Count | None = None  # drawn at random, again under new ids once all are; None: each adversarial one once
     temperature: Temperature = 1.0
     max_new_tokens: Count = 48
     epochs: Count = 2

@@ -6,6 +6,7 @@ NAME_rejection/rewards.json         best and median reward among the first k ans
 NAME_rejection/samples.jsonl        the answers that were picked, with their rewards
 NAME_temperature/temperature.json   the sweep that chose the sampling temperature
 NAME_after_ppo, NAME_temperature_after_ppo: the same, sampled again after PPO
+NAME_distillation/summary.json      answers sampled under a preprompt and kept (results.json has it)
 NAME_ppo/history.json               a row per iteration (or its log)
 eval/NAME/                          metrics, answers and verdicts
 """

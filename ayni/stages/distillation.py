@@ -70,7 +70,7 @@ def run(settings: DistillationSettings, prompts: Path, model: Path, safety: Path
     def work_in(work: Path) -> None:
         bank = load_preprompts(settings.bank)
         rows, left_out = adversarial_prompts(prompts)
-        if settings.prompts is not None and settings.prompts < len(rows):
+        if settings.prompts is not None:
             rows = draw_prompts(rows, settings.prompts, random.Random(row_seed(seed, "distillation")))
         judge = load_safety_model(safety)
         tokenizer, policy = load_tokenizer(model), load_model(model)

@@ -275,6 +275,18 @@ def test_helpful_prompts_and_look_alikes_are_never_distilled(here: Path, tmp_pat
         adversarial_prompts(data)
 
 
+def test_more_prompts_than_there_are_are_drawn_again_with_answers_of_their_own(here: Path, tmp_path: Path) -> None:
+    rows = read_jsonl(distilled(here, tmp_path / "each", gate=False) / distillation.ANSWERS)
+    assert len(rows) == 12
+    drawn = distillation.run(
+        settings(here, gate=False).model_copy(update={"prompts": 30}), here / "attacks.jsonl", here / "sft", here / "safety", tmp_path / "drawn", seed=0
+    ).path  # fmt: skip
+    names = [row["id"] for row in read_jsonl(drawn / distillation.ANSWERS)]
+    assert len(set(names)) == 30
+    assert {name.split("#")[0] for name in names} == {row["id"] for row in rows}
+    assert sorted(name.count("#") for name in names) == [0] * 12 + [1] * 18
+
+
 def command(here: Path, out: Path, *more: str | Path) -> list[str | Path]:
     flags = ["max_new_tokens=12", "batch_rows=2", "row_len=128", "save_every=4", "epochs=12"]
     given = [word for flag in flags for word in ("--set", flag)]
