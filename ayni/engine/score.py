@@ -17,6 +17,7 @@ from torch import Tensor
 from ayni.engine.request import Top
 from ayni.model.heads import ScalarHead
 from ayni.model.transformer import Transformer
+from ayni.telemetry import ProgressBar
 from ayni.train.batches import Packed, pack
 from ayni.train.output import log_probs_of_targets
 
@@ -62,8 +63,10 @@ def log_probs_of(
 
 
 @torch.no_grad()
-def scores_of(model: ScalarHead, sequences: Sequence[list[int]], row_len: int | None = None) -> Float[Tensor, " N"]:
-    """The reward model's raw score of each sequence, read at its last token (TRAPS 12)."""
+def scores_of(
+    model: ScalarHead, sequences: Sequence[list[int]], row_len: int | None = None, bar: ProgressBar | None = None
+) -> Float[Tensor, " N"]:
+    """The reward model's raw score of each sequence, read at its last token (TRAPS 12). `bar` counts sequences."""
     packed = pack(sequences, row_len or _row_len(model, sequences), pad_id=0)
     score_N = torch.empty(len(sequences), device=model.score.weight.device)
     for rows in _forward_passes(packed):
@@ -72,6 +75,8 @@ def scores_of(model: ScalarHead, sequences: Sequence[list[int]], row_len: int | 
         score_N[here] = model(
             batch.tokens_RT, batch.positions_RT, batch.attention(next(model.parameters())), keep_N=batch.ends_N
         ).float()
+        if bar is not None:
+            bar.advance(len(here))
     return score_N
 
 

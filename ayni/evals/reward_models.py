@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 
+from ayni import telemetry
 from ayni.evals.baselines import baselines, table
 from ayni.evals.calibration import calibration, chosen_first, scores_by_rating
 from ayni.evals.statistics import share
@@ -62,7 +63,9 @@ class Scoring:
     def answers(self, encoded: Sequence[tuple[list[int], list[int]]]) -> list[float]:
         if not encoded:
             return []
-        return self.model.score([prompt for prompt, _ in encoded], [ids for _, ids in encoded], self.row_len).tolist()
+        prompts, answers = zip(*encoded)
+        with telemetry.progress("scoring", len(encoded), "answers") as bar:
+            return self.model.score(prompts, answers, self.row_len, bar).tolist()
 
     def rank(self, rows: Sequence[Row]) -> list[Ranked]:
         sides = [

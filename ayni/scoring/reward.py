@@ -30,6 +30,7 @@ from ayni.engine.score import log_probs_of, scores_of
 from ayni.model.checkpoint import load_model, load_scalar
 from ayni.model.heads import ScalarHead
 from ayni.model.transformer import Transformer
+from ayni.telemetry import ProgressBar
 from ayni.train.losses import gated
 
 GATE = "gate.json"
@@ -58,11 +59,17 @@ class RewardModel:
     coefficient: float = 0.0
 
     @torch.no_grad()
-    def score(self, prompts: Sequence[list[int]], answers: Sequence[list[int]], row_len: int) -> Tensor:
-        """Raw scores [N], read at each answer's last token. Too long a prompt loses its beginning."""
+    def score(
+        self,
+        prompts: Sequence[list[int]],
+        answers: Sequence[list[int]],
+        row_len: int,
+        bar: ProgressBar | None = None,
+    ) -> Tensor:
+        """Raw scores [N], read at each answer's last token. Too long a prompt loses its beginning. `bar` counts answers."""
         cut = [prompt[-max(1, row_len - len(answer)) :] for prompt, answer in zip(prompts, answers)]
         kept = [answer[: row_len - 1] for answer in answers]
-        score_N = scores_of(self.head, [prompt + answer for prompt, answer in zip(cut, kept)], row_len)
+        score_N = scores_of(self.head, [prompt + answer for prompt, answer in zip(cut, kept)], row_len, bar)
         if self.chat_model is None:
             return score_N
         return score_N + self.coefficient * mean_log_prob(self.chat_model, cut, kept, row_len)

@@ -125,15 +125,17 @@ def run(
         if mesh.is_main:
             _save(work, whole, tokenizer, chat_model, c)
             scoring = Scoring(RewardModel(whole, chat_model, c), tokenizer, settings.row_len)
-            report = measure(
-                scoring,
-                kind,
-                held_out_rows,
-                train=mixed,
-                probes=data / PROBES if data is not None else None,
-                ratings=rated,
-                gate_precision=settings.gate_precision,
-            )
+            with telemetry.progress("measuring on held-out pairs", len(held_out_rows), "pairs") as bar:
+                report = measure(
+                    scoring,
+                    kind,
+                    held_out_rows,
+                    train=mixed,
+                    probes=data / PROBES if data is not None else None,
+                    ratings=rated,
+                    gate_precision=settings.gate_precision,
+                )
+                bar.advance(len(held_out_rows))
             if kind == "safety":
                 write_json(work / GATE, report["gate"])
             write_json(work / ACCURACY, report)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ayni import telemetry
 from ayni.engine.engine import Engine
 from ayni.engine.score import log_probs_of, prompt_log_probs, scores_of
 from ayni.model.checkpoint import save_model
@@ -44,7 +45,9 @@ def test_trap_12_a_sequence_is_scored_at_its_last_token_whatever_its_company() -
     head = ScalarHead.from_language_model(tiny_model())
     torch.nn.init.normal_(head.score.weight, generator=torch.Generator().manual_seed(0))
     sequences = [request.prompt for request in random_requests(40)]
-    scores = scores_of(head, sequences)
+    with telemetry.progress("scoring", len(sequences), "answers") as bar:
+        scores = scores_of(head, sequences, bar=bar)
+    assert bar.done == len(sequences)
     with torch.no_grad():
         alone = torch.stack([head(torch.tensor([ids]))[0, -1] for ids in sequences])
     assert scores.shape == (40,)
