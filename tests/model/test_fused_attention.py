@@ -1,4 +1,4 @@
-"""Attention by blocks of queries, as compiled layers have it, beside torch's own in double precision."""
+"""Attention as compiled layers have it, its way back written by hand, beside torch's own in double precision."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from ayni.model.transformer import QUERY_BLOCK, blocked_attention
+from ayni.model.transformer import QUERY_BLOCK, fused_attention
 
 LENGTHS = (1, 7, QUERY_BLOCK, QUERY_BLOCK + 1, 2 * QUERY_BLOCK + 30)
 
@@ -42,7 +42,7 @@ def test_values_and_gradients_are_those_of_torch(T: int, H: int, K: int, packed:
         return scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=True)
 
     def mine(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return blocked_attention(q, k, v, mask)
+        return fused_attention(q, k, v, mask)
 
     # Scores are fp32 whatever comes in.
     for got, right in zip(with_gradients(mine, tensors, direction), with_gradients(wanted, tensors, direction)):
@@ -59,7 +59,7 @@ def test_bf16_loses_no_more_than_the_rounding_of_scores() -> None:
 
     exact = with_gradients(plain, [tensor.double() for tensor in tensors], direction)
     torch_s = with_gradients(plain, tensors, direction)
-    ours = with_gradients(lambda q, k, v: blocked_attention(q, k, v, None), tensors, direction)
+    ours = with_gradients(lambda q, k, v: fused_attention(q, k, v, None), tensors, direction)
     for mine, theirs, right in zip(ours, torch_s, exact):
         error, flash = ((x.double() - right).norm() / right.norm() for x in (mine, theirs))
         assert error < 2.5 * flash  # whose scores stay in fp32
@@ -68,5 +68,5 @@ def test_bf16_loses_no_more_than_the_rounding_of_scores() -> None:
 
 def test_large_scores_neither_overflow_nor_vanish() -> None:
     q, k, v = (200 * tensor for tensor in heads_of(1, 2, 2, 40, torch.float32))
-    mine = blocked_attention(q, k, v, None)
+    mine = fused_attention(q, k, v, None)
     torch.testing.assert_close(mine, scaled_dot_product_attention(q, k, v, is_causal=True), rtol=1e-4, atol=1e-3)
