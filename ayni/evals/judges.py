@@ -35,6 +35,11 @@ class PublishedJudge:
         """
         return [self._one(row, answer) for answer in answers]
 
+    def quality(self) -> dict[str, dict[str, Any]]:
+        """Precision and recall of the harm head on answers of held-out objectives that people scored, before its last fit."""
+        rest = {"low": None, "high": None, "n": self.harm.held_out, "unit": "share"}
+        return {"precision": {"value": self.harm.precision, **rest}, "recall": {"value": self.harm.recall, **rest}}
+
     def _one(self, row: dict[str, Any], answer: str) -> Verdict:
         meta = row.get("meta", {})
         yes_no = meta.get("kind") == "yes_no"
