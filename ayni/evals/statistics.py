@@ -59,6 +59,19 @@ def mean_interval(
     return {"value": value, "low": float(low), "high": float(high), "n": len(index), "unit": unit}
 
 
+def clustered_share(successes: Sequence[bool], clusters: Sequence[Hashable]) -> dict[str, Any]:
+    """Share of successes among rows that come in clusters (wordings of one request), never narrower than of independent rows.
+
+    The interval is the wider, end by end, of Wilson's over rows and the bootstrap over clusters. Where all rows agree the
+    bootstrap knows nothing, and the interval is Wilson's over as many rows as there are clusters. `n` counts rows.
+    """
+    rows = share(successes)
+    if not successes or rows["value"] in (0.0, 1.0):
+        return {**share([bool(rows["value"])] * len(set(clusters))), "n": len(successes)}
+    drawn = mean_interval([float(hit) for hit in successes], "share", clusters)
+    return {**rows, "low": min(rows["low"], drawn["low"]), "high": max(rows["high"], drawn["high"])}
+
+
 def win_share(
     a_utilities: Sequence[float], b_utilities: Sequence[float], prompts: Sequence[Hashable] | None = None
 ) -> dict[str, Any]:

@@ -43,8 +43,8 @@ class Task:
 class Written:
     """A part of a suite that our engine answers by itself, without lm-eval: `ask` of ayni/evals/written/NAME.py.
 
-    `data`: what it reads. sets: a folder of `ayni fetch-evaldata`; file: one of the user's; either: such a file, or what comes with
-    Ayni. `expects`: the form of the user's file, for messages.
+    `data`: what it reads. sets: a folder of `ayni fetch-evaldata`; file: one of the user's; either: such a file (or directory), or
+    what comes with Ayni and its wheels. `expects`: the form of the user's file, for messages.
     """
 
     name: str
@@ -100,6 +100,8 @@ BOLD = Written("bold", "file", "BOLD's prompts: domain, group, prompt")
 TRUTHFULQA = Written("truthfulqa", "sets")
 DATES = Written("dates", "either", "prompts under a date: messages, meta with form, day, month, year, ahead")
 CALCULATOR = Written("calculator", "sets")
+SAFETY = Written("safety", "either", "the data directory that the judge knows")
+FALSE_REFUSAL = Written("false_refusal", "either", "ordinary prompts: messages, or prompt")
 
 SUITES: dict[str, tuple[Task | Written, ...]] = {
     "commonsense": (PIQA, SIQA, OPENBOOKQA, COMMONSENSEQA, HELLASWAG),
@@ -113,6 +115,8 @@ SUITES: dict[str, tuple[Task | Written, ...]] = {
     "bold": (BOLD,),
     "time": (DATES,),
     "tools": (CALCULATOR,),
+    "safety": (SAFETY,),
+    "false-refusal": (FALSE_REFUSAL,),
 }
 
 

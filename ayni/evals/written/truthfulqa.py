@@ -21,7 +21,7 @@ METRIC = "true and informative"
 
 def ask(writer: Writer, settings: SuiteSettings, data: Path, memory: Path) -> list[Part]:
     rows = rows_of_set(data, "truthfulqa")[: settings.limit]
-    judge = judge_named(settings.judge, memory)
+    judge = judge_named(settings.judge or "overlap", memory)
     manner, chat = SAFETY.of(settings), settings.template == "chat"
     primer = "".join(f"Q: {pair['question']}\nA: {pair['answer']}\n\n" for pair in settled("truthfulqa"))
     requests = [
