@@ -279,6 +279,34 @@ def check_refusals(
 
 
 @app.command(
+    epilog="Examples: ayni tables models/base-math models/base-toxic models/v2-toxic docs/studies | ayni tables runs/tiny --table 8 --table 29 | "
+    "ayni tables results/ docs/studies --out tables.html"
+)
+def tables(
+    results: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RESULTS...",
+            help="What was measured: suites, reward models, studies, Ghost Attention, contamination; folders of them too.",
+        ),
+    ],
+    table: Annotated[
+        list[int] | None, typer.Option(help="A table's number in the paper; repeatable; default: all.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="A new file, .md or .html, instead of the screen.")] = None,
+) -> None:
+    """The paper's Tables 3, 8, 11, 14, 18, 29, 30 and 51 in its own arrangement, our figures beside its own."""
+    from ayni.report import paper_pages, paper_results, paper_tables
+
+    made = paper_tables.tables(paper_results.read(results), table or ())
+    if out is None:
+        paper_pages.show(made)
+        return
+    paper_pages.write(made, out)
+    done(out)
+
+
+@app.command(
     epilog="Examples: ayni audit corpus/ | ayni audit corpus.jsonl.gz --out audits/mine --terms my_terms/ | "
     "ayni audit corpus/ --set toxicity_sample=0.1"
 )
