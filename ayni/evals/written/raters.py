@@ -16,6 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol
 
+from ayni import telemetry
 from ayni.config import SuiteSettings
 from ayni.evals.endpoint import endpoint
 from ayni.evals.refusal_labels import LABELS, read_labelled
@@ -95,7 +96,12 @@ class ByPlugin:
         return found
 
     def rate(self, rows: Sequence[Row], dialogues: Sequence[list[Message]]) -> list[Rating]:
-        return [self._one(row, messages) for row, messages in zip(rows, dialogues, strict=True)]
+        ratings = []
+        with telemetry.progress("judging", len(rows), "answers") as bar:
+            for row, messages in zip(rows, dialogues, strict=True):
+                ratings.append(self._one(row, messages))
+                bar.advance()
+        return ratings
 
     def _one(self, row: Row, messages: list[Message]) -> Rating:
         asked, answer = {**row, "messages": messages[:-1]}, messages[-1]["content"]

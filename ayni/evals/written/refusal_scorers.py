@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from ayni import telemetry
 from ayni.config import SuiteSettings
 from ayni.evals.endpoint import endpoint
 from ayni.evals.judges import LEADING_YES_NO
@@ -68,7 +69,12 @@ class ByPlugin:
         return f"plug-in {self.plugin}"
 
     def refuses(self, rows: Sequence[Row], answers: Sequence[str]) -> list[bool]:
-        return [bool(self.judge.judge(row, [answer])[0].refusal) for row, answer in zip(rows, answers, strict=True)]
+        refused = []
+        with telemetry.progress("judging", len(rows), "answers") as bar:
+            for row, answer in zip(rows, answers, strict=True):
+                refused.append(bool(self.judge.judge(row, [answer])[0].refusal))
+                bar.advance()
+        return refused
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class Dialogue:
 
 def ask(writer: Writer, settings: SuiteSettings, data: Path | None, memory: Path) -> list[Part]:
     rater = rater_named(settings, data, memory)
-    pool = held_out_prompts(settings, "harmful")
+    pool = held_out_prompts(settings, data, "harmful")
     several = {False: "single-turn", True: "multi-turn"}
     by_turns = {
         name: [row for row in pool.rows if several[row["meta"]["turns"] > 1] == name] for name in several.values()

@@ -74,6 +74,12 @@ def test_look_alikes_of_the_bank_come_plain_and_from_its_held_out_side(scripted,
     assert "file:xs.csv, held-out side" in borderline.source
 
 
+def test_a_limit_takes_kinds_in_turn(scripted, tmp_path: Path) -> None:
+    _, (ordinary, borderline) = ask(scripted, tmp_path, limit=3)
+    assert [item.gold["asked"] for item in ordinary.items] == ["question 0?", "smalltalk 0?", "question 1?"]
+    assert (ordinary.of, len(borderline.items), borderline.label) == (6, 3, "borderline prompts: 3 of 4 rows")
+
+
 def test_scorers_that_are_not_phrases(tmp_path: Path) -> None:
     row = ROWS[0]
 

@@ -109,6 +109,15 @@ def test_only_the_held_out_side_is_asked_and_nothing_that_trained(
     again = safety.ask(scripted(answer), later, None, tmp_path)
     assert {item.gold["objective"] for part in again for item in part.items} == out - {first.id}
 
+    (tmp_path / "data").mkdir()  # a run's data directory: its own training chats count, whether or not they are named
+    chat = {"messages": [*request["messages"], {"role": "assistant", "content": "Not that."}]}
+    write_jsonl(tmp_path / "data" / "sft.jsonl", [chat])
+    once_more = safety.ask(scripted(answer), asked, tmp_path / "data", tmp_path)
+    assert {item.gold["objective"] for part in once_more for item in part.items} == out - {first.id}
+    write_jsonl(tmp_path / "data" / "sft.jsonl", [{"text": "no messages"}])
+    with pytest.raises(ValueError, match=r"sft\.jsonl, line 1: message 1 must be"):
+        safety.ask(scripted(answer), asked, tmp_path / "data", tmp_path)
+
 
 def test_the_model_answers_each_turn_before_the_next_is_put(scripted, asked: SuiteSettings, tmp_path: Path) -> None:
     writer = scripted(answer)
