@@ -500,3 +500,22 @@ class RedTeamSettings(Settings):
     options: dict[str, Any] = {}
     eyes: str | None = None  # annotator plug-in; None: the one that is called as the judge is
     eyes_options: dict[str, Any] = {}
+
+
+class CompareSettings(Settings):
+    """Several models' answers to the same prompts, compared two by two (paper 3.4, figs. 11 and 12): `ayni compare`.
+
+    A judge is a plug-in of the group `ayni.judges`, `reward:DIR`, `endpoint:URL#MODEL` or `people:FILE`; of several the majority
+    counts. Paper silent: sampling, the tie band of reward models (odds of 3 to 2, where the seven points begin), the prior.
+    """
+
+    judges: Annotated[list[str], Field(min_length=1)]
+    options: dict[str, Any] = {}  # of plug-in judges
+    judge_prompts: dict[Literal["helpful", "safety"], str] = {"helpful": "helpfulness", "safety": "safety"}
+    judge_tokens: Count = 512  # of an endpoint's reply
+    tie_band: Annotated[float, Field(ge=0)] = 0.405  # |r_a - r_b| of reward models that is a tie
+    temperature: Temperature = 0.7
+    max_new_tokens: Count = 256  # of one answer
+    limit: Count | None = None  # the first prompts only
+    prior: Annotated[float, Field(gt=0)] = 1.0  # virtual ties of two models that met, in Bradley-Terry strengths
+    samples: Count = 24  # shown side by side on the page

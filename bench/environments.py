@@ -33,16 +33,14 @@ OFFLINE = {
     "OMP_NUM_THREADS": "1",
     "PYTHONDONTWRITEBYTECODE": "1",
 }
-# llama.cpp's build options by the name that /proc/cpuinfo gives the instructions.
+# llama.cpp's build options by the name that /proc/cpuinfo gives the instructions. Without AMX: on the one machine with it that
+# was tried, llama.cpp built for it died of an illegal instruction (tileloadd) at its first token.
 INSTRUCTIONS = {
     "avx512f": "GGML_AVX512",
     "avx512vbmi": "GGML_AVX512_VBMI",
     "avx512_vnni": "GGML_AVX512_VNNI",
     "avx512_bf16": "GGML_AVX512_BF16",
     "avx_vnni": "GGML_AVX_VNNI",
-    "amx_tile": "GGML_AMX_TILE",
-    "amx_int8": "GGML_AMX_INT8",
-    "amx_bf16": "GGML_AMX_BF16",
 }
 BASE_BUILD = "-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON"
 

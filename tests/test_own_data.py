@@ -133,7 +133,7 @@ def test_eval_of_a_chat_model_and_of_a_reward_model(models: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "tokenizer", "pretrain", "sft", "reward", "rejection", "ppo", "dpo", "eval", "chat"]
+    "command", ["run", "tokenizer", "pretrain", "sft", "reward", "rejection", "ppo", "dpo", "eval", "compare", "chat"]
 )
 def test_every_command_has_help_with_an_example(command: str) -> None:
     done = ayni(command, "--help")
@@ -145,4 +145,5 @@ def test_only_the_stages_that_measure_ask_for_a_judge() -> None:
     """TRAPS 24: import-linter cannot see a plug-in that is looked up by name, so this does. (The red team's training prompts are its eyes' choice.)"""
     package = Path(__file__).parents[1] / "ayni"
     asking = [str(path.relative_to(package)) for path in package.rglob("*.py") if 'plugin("judges"' in path.read_text()]
-    assert sorted(asking) == ["stages/evaluate.py", "stages/redteam.py"]
+    suites = ["evals/written/raters.py", "evals/written/refusal_scorers.py"]
+    assert sorted(asking) == [*suites, "stages/compare.py", "stages/evaluate.py", "stages/redteam.py"]

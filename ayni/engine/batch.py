@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ayni.engine.cache import KVCache, PrefillCache, Prefix
 from ayni.engine.decoding import decode_step
+from ayni.engine.int8_step import MOST_ROWS, Int8Step
 from ayni.engine.request import Finish, Request, Top
 from ayni.engine.rows import Rows
 from ayni.engine.sampling import sample, top_log_probs
@@ -71,6 +72,7 @@ class Runs(Protocol):
 
     model: Transformer
     decoder: Transformer
+    int8_step: Int8Step | None  # decodes in the decoder's place where rows are few
     compiled: bool
     tokenizer: Tokenizer | None
     max_len: int  # prompt and answer together
@@ -92,6 +94,7 @@ class Batch:
         take_turns: bool = False,
     ) -> None:
         self.model, self.decoder, self.compiled = runs.model, runs.decoder, runs.compiled
+        self.int8_step = runs.int8_step
         self.tokenizer, self.max_len = runs.tokenizer, runs.max_len
         self.pad_id = self.tokenizer.pad_id if self.tokenizer else None
         self.weight = self.model.tok_embeddings.weight
@@ -214,7 +217,9 @@ class Batch:
         tokens_R1 = self._to_device(np.pad(self.rows.last_ids(running), idle)[:, None])
         position_R1 = self._to_device(np.pad(length_R, idle)[:, None])
         self.cache.begin(position_R1.squeeze(1), used)
-        if self.compiled:
+        if self.int8_step and running <= MOST_ROWS:
+            logits_R1V = self.int8_step(tokens_R1.squeeze(1), position_R1.squeeze(1), self.cache).unsqueeze(1)
+        elif self.compiled:
             logits_R1V = decode_step(self.decoder, tokens_R1, position_R1, self.cache)
         else:
             even = used == int(length_R.min()) + 1 and not idle[1]  # then every row sees all returned keys

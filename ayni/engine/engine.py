@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from ayni.engine.batch import Batch, eval_mode
 from ayni.engine.int8 import int8_copy
+from ayni.engine.int8_step import Int8Step
 from ayni.engine.request import Completion, Request, Top
 from ayni.engine.scheduler import Sample
 from ayni.model.transformer import Transformer
@@ -29,7 +30,7 @@ class Engine:
     `max_len` (default and upper bound: the model's context) caps prompt and answer together; `max_rows` caps the rows
     of a step, and with it the memory of the cache. `compiled`: decoding runs compiled layers (engine/decoding.py), which
     takes some seconds once and pays off over some thousand tokens. `int8`: tokens are decoded with a copy of the weights
-    in int8, for a stream or two; prompts are still read with the model's own. The tokenizer is needed for stop strings, and names the padding
+    in int8, for a few streams (up to 8 rows a step by one call of C++); prompts are still read with the model's own. The tokenizer is needed for stop strings, and names the padding
     token that no answer may hold. Requests that come and go while others run: `ayni.engine.session.Session`.
     """
 
@@ -44,6 +45,7 @@ class Engine:
     ) -> None:
         self.model = model
         self.decoder = int8_copy(model) if int8 else model
+        self.int8_step = Int8Step.of(self.decoder) if int8 else None
         self.compiled = compiled
         self.tokenizer = tokenizer
         self.max_rows = max_rows

@@ -1,33 +1,31 @@
 """Which of several models answers better, from judgements of pairs: win rates, Bradley-Terry strengths, length control.
 
-A judge is asked in both orders, since judges favour a place; ties count half; intervals draw prompts, with all that was judged
-on each. Letters: M models, n_ij comparisons of i and j, w_ij those that i won (ties half), p_i strength.
+Ties count half; intervals draw prompts, with all that was judged on each (who is asked what, and in which order: raters.py). Letters: M models, n_ij comparisons of i and j, w_ij those that i won (ties half), p_i strength.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
-from scipy.special import expit, log_expit
+from scipy.special import expit
 
 from ayni.evals.statistics import SEED, mean_interval
 
 TIE = 0.5
 STEPS, TOLERANCE = 10_000, 1e-10  # of the MM iteration
+NEWTON_STEPS = 100
+RIDGE = 0.01  # keeps one-sided data finite
 DRAWS = 400  # bootstrap draws where each needs a fit
 PRIOR = 1.0  # virtual ties between two models that were compared
-
-Judge = Callable[[str, str, str], float]  # (prompt, first answer, second answer) -> 1 first better, 0 second, 0.5 a tie
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Answers of models a and b to one prompt. `points`: 1 where a is better, 0 where b is, between them where orders differ.
+    """Answers of models a and b to one prompt. `points`: 1 where a is better, 0 where b is, 0.5 for a tie.
 
     `longer`: length of a's answer less that of b's, in any unit.
     """
@@ -37,15 +35,6 @@ class Comparison:
     b: str
     points: float
     longer: float = 0.0
-
-
-def in_both_orders(judge: Judge, prompt: str, answer_a: str, answer_b: str) -> float:
-    """a's points: the mean of both orders, so that a judge who always names the first answer gives a tie."""
-    shown_first, shown_second = judge(prompt, answer_a, answer_b), judge(prompt, answer_b, answer_a)
-    for said in (shown_first, shown_second):
-        if not 0 <= said <= 1:
-            raise ValueError(f"a judgement is {said}; expected 0 (second better) to 1 (first better)")
-    return (shown_first + 1 - shown_second) / 2
 
 
 def turned(comparisons: Sequence[Comparison], a: str, b: str) -> list[Comparison]:
@@ -138,11 +127,13 @@ def _strongly_connected(beat_MM: NDArray[np.bool_]) -> bool:
 
 
 def length_controlled(comparisons: Sequence[Comparison], a: str, b: str) -> dict[str, Any]:
-    """The win rate of a over b had their answers been of equal length (after Dubois et al. 2024, without its prompt term):
+    """The win rate of a over b had their answers been of equal length: AlpacaEval 2's logistic regression (Dubois et al. 2024,
+    "Length-Controlled AlpacaEval", arXiv 2404.04475, equation 3) without its term for the prompt's difficulty:
 
-        P(a better) = sigmoid(theta + phi tanh(longer / sd(longer))),   figure = sigmoid(theta)
+        P(a better) = sigmoid(theta + phi tanh(longer / sd(longer))),   figure = sigmoid(theta),   longer = len(a) - len(b)
 
-    A weak ridge (0.01) keeps one-sided data finite. Bootstrap over prompts.
+    A weak ridge (RIDGE / 2 times the squares) keeps one-sided data finite. Bootstrap over prompts. Where one side always is the longer, theta and phi
+    cannot be told apart.
     """
     chosen = turned(comparisons, a, b)
     longer_N = np.array([each.longer for each in chosen])
@@ -151,22 +142,38 @@ def length_controlled(comparisons: Sequence[Comparison], a: str, b: str) -> dict
     y_N = np.array([each.points for each in chosen])
     prompts = {prompt: i for i, prompt in enumerate(dict.fromkeys(each.prompt for each in chosen))}
     cluster_N = np.array([prompts[each.prompt] for each in chosen])
-    value = _at_equal_length(x_N, y_N, np.ones(len(chosen)))
+    weight_DN = np.ones((DRAWS + 1, len(chosen)))  # the first: all as they are
     rng = np.random.default_rng(SEED)
-    draws = []
-    for _ in range(DRAWS):
-        weight_P = np.bincount(rng.integers(0, len(prompts), len(prompts)), minlength=len(prompts))
-        draws.append(_at_equal_length(x_N, y_N, weight_P[cluster_N]))
-    low, high = np.quantile(draws, [0.025, 0.975])
+    for weight_N in weight_DN[1:]:
+        weight_N[:] = np.bincount(rng.integers(0, len(prompts), len(prompts)), minlength=len(prompts))[cluster_N]
+    found_D = at_equal_length(x_N, y_N, weight_DN)
+    value, (low, high) = float(found_D[0]), np.quantile(found_D[1:], [0.025, 0.975])
     return {"value": value, "low": float(low), "high": float(high), "n": len(prompts), "unit": "share at equal length"}
 
 
-def _at_equal_length(x_N: NDArray[np.float64], y_N: NDArray[np.float64], weight_N: NDArray[Any]) -> float:
-    def loss(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        theta, phi = parameters
-        z_N = theta + phi * x_N
-        value = -(weight_N * (y_N * log_expit(z_N) + (1 - y_N) * log_expit(-z_N))).sum() + 0.005 * (theta**2 + phi**2)
-        error_N = weight_N * (expit(z_N) - y_N)
-        return float(value), np.array([error_N.sum() + 0.01 * theta, (error_N * x_N).sum() + 0.01 * phi])
+def at_equal_length(
+    x_N: NDArray[np.float64], y_N: NDArray[np.float64], weight_DN: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """sigmoid(theta) of D weighted logistic regressions, y on 1 and x with the ridge, by Newton's method on all at once.
 
-    return float(expit(minimize(loss, np.zeros(2), jac=True, method="BFGS").x[0]))
+    A step is at most 1 long in theta and in phi: where the sides are separable, a whole one would leap past the optimum.
+    """
+    design_2N = np.stack([np.ones_like(x_N), x_N])
+    theta_D2 = np.zeros((len(weight_DN), 2))
+    for _ in range(NEWTON_STEPS):
+        p_DN = expit(theta_D2 @ design_2N)
+        slope_D2 = (weight_DN * (p_DN - y_N)) @ design_2N.T + RIDGE * theta_D2
+        bend_DN = weight_DN * p_DN * (1 - p_DN)
+        s0_D, s1_D, s2_D = (bend_DN @ x_N**power for power in (0, 1, 2))
+        a_D, d_D = s0_D + RIDGE, s2_D + RIDGE
+        step_D2 = (
+            np.stack(
+                [d_D * slope_D2[:, 0] - s1_D * slope_D2[:, 1], a_D * slope_D2[:, 1] - s1_D * slope_D2[:, 0]], axis=1
+            )
+            / (a_D * d_D - s1_D**2)[:, None]
+        )
+        step_D2 /= np.maximum(1.0, np.abs(step_D2).max(1))[:, None]
+        theta_D2 -= step_D2
+        if np.abs(step_D2).max() < TOLERANCE:
+            break
+    return np.asarray(expit(theta_D2[:, 0]))

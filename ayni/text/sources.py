@@ -114,13 +114,19 @@ def read_chats(path: Path) -> list[Row]:
 
 
 def read_prompts(path: Path) -> list[Row]:
-    """Rows with `messages` that end with the user (or `prompt`, text or messages), `id`, `prompt_kind`, `task`, `meta`."""
+    """Rows with `messages` that end with the user (or `prompt`, text or messages), `id`, `prompt_kind`, `task`, `meta`.
+
+    `turns`, where there are any, are texts that the user says one after the other; the prompt ends with the first (MT-bench's form).
+    """
     out = []
-    for number, (where, row) in enumerate(read_rows(path), 1):
+    for number, (where, given) in enumerate(read_rows(path), 1):
+        row = _begun(given, where) if "turns" in given else given
         if "messages" not in row and "prompt" not in row:
             raise ValueError(f"{where}: expected the key messages or prompt, found {_keys(row)}")
         messages = row["messages"] if "messages" in row else _side(row, "prompt", "user", where)
         check_messages(messages, where, last="user")
+        if "turns" in row and messages[-1]["content"] != row["turns"][0]:
+            raise ValueError(f"{where}: the prompt must end with the first of turns, {row['turns'][0][:60]!r}")
         defaults = {"id": f"{Path(path).stem}-{number}", "prompt_kind": "helpful", "task": "chat", "meta": {}}
         _one_of(row, "prompt_kind", PROMPT_KINDS, where)
         out.append({**defaults, **_without(row, "prompt"), "messages": messages})
@@ -180,6 +186,14 @@ def read_ratings(path: Path) -> list[Row]:
         _one_of(row, "prompt_kind", PROMPT_KINDS, where)
         out.append({"prompt_kind": "helpful", **_without(row, "prompt"), "messages": messages})
     return _not_empty(out, path, "ratings")
+
+
+def _begun(row: Row, where: str) -> Row:
+    """A row with `turns` has its first as prompt if it has no other."""
+    turns = row["turns"]
+    if not isinstance(turns, list) or not turns or not all(isinstance(turn, str) and turn.strip() for turn in turns):
+        raise ValueError(f"{where}: turns must be a list of what the user says, found {str(turns)[:60]!r}")
+    return row if "messages" in row or "prompt" in row else {**row, "prompt": turns[0]}
 
 
 def _is_number(value: Any) -> bool:

@@ -97,12 +97,16 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    """torch.compile, with the code kept in the user's own cache ($AYNI_CACHE, default ~/.cache/ayni) for the next run."""
-    folder = Path(os.environ.get("AYNI_CACHE") or "~/.cache/ayni").expanduser() / "compiled"
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
+    """torch.compile, with the code kept in the user's own cache for the next run."""
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(code_folder()))
     # Beyond its limit torch would go on eagerly without a word; models of several sizes may share a process.
     torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
     return torch.compile(function, **options)
+
+
+def code_folder() -> Path:
+    """Where compiled code is kept: `compiled` in $AYNI_CACHE (default ~/.cache/ayni)."""
+    return Path(os.environ.get("AYNI_CACHE") or "~/.cache/ayni").expanduser() / "compiled"
 
 
 @cache

@@ -65,9 +65,9 @@ WORKLOADS = [
             "ayni",
             "ours/stream.py",
             setup={"int8": True},
-            candidates=({"compiled": True}, {"compiled": False}),
+            candidates=({"compiled": False},),
             beside=({"compiled": True, "int8": False},),
-            settings="prompt in bf16, decoding with int8 weights",
+            settings="prompt in bf16, decoding with int8 weights, a step in one call",
         ),
         peers=(Against(TRANSFORMERS, goal=2.5), Against(LLAMA_CPP, goal=0.9)),
     )

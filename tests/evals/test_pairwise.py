@@ -6,21 +6,15 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
 from ayni.evals.pairwise import (
+    RIDGE,
     Comparison,
+    at_equal_length,
     bradley_terry,
-    in_both_orders,
     length_controlled,
     log_strengths,
     turned,
     win_rate,
 )
-
-
-def test_a_judge_who_loves_the_first_place_says_nothing() -> None:
-    assert in_both_orders(lambda prompt, first, second: 1.0, "Why?", "a", "b") == 0.5
-    assert in_both_orders(lambda prompt, first, second: float(len(first) > len(second)), "Why?", "aa", "b") == 1.0
-    with pytest.raises(ValueError, match=r"a judgement is 3"):
-        in_both_orders(lambda prompt, first, second: 3, "Why?", "a", "b")
 
 
 def test_win_rate_counts_ties_half_and_draws_prompts() -> None:
@@ -70,6 +64,32 @@ def test_a_model_that_never_lost_needs_the_prior() -> None:
     assert found["x"]["value"] == pytest.approx(np.log(20.5 / 0.5) / 2, abs=1e-6)  # p_x / p_y = 20.5 / 0.5
     with pytest.raises(ValueError, match="compared with itself"):
         bradley_terry([Comparison("p", "x", "x", 1.0), Comparison("p", "x", "y", 1.0)])
+
+
+def test_newton_finds_what_a_search_without_derivatives_finds() -> None:
+    """Also where the sides are separable, where only the ridge keeps the optimum finite."""
+    rng = np.random.default_rng(4)
+    for number in range(15):
+        n = int(rng.integers(3, 60))
+        x_N = np.tanh(rng.normal(rng.normal(0, 1), 1, n))
+        y_N = [(x_N > 0) * 1.0, np.ones(n), rng.choice([0, 0.5, 1], n)][number % 3]
+        weight_N = np.bincount(rng.integers(0, n, n), minlength=n) * 1.0
+
+        def loss(t: np.ndarray, x_N=x_N, y_N=y_N, weight_N=weight_N) -> float:
+            z_N = t[0] + t[1] * x_N
+            return float(-(weight_N * (y_N * log_expit(z_N) + (1 - y_N) * log_expit(-z_N))).sum() + RIDGE / 2 * t @ t)
+
+        oracle = minimize(loss, np.zeros(2), method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12, "maxiter": 9999, "maxfev": 9999})  # fmt: skip
+        assert at_equal_length(x_N, y_N, weight_N[None])[0] == pytest.approx(expit(oracle.x[0]), abs=1e-6)
+
+
+def test_a_judge_who_counts_letters_alone_gives_half_at_equal_length() -> None:
+    rng = np.random.default_rng(3)
+    rows = [Comparison(str(i), "x", "y", float(d > 0), d) for i, d in enumerate(rng.normal(60, 80, 800))]
+    assert win_rate(rows, "x", "y")["low"] > 0.7
+    controlled = length_controlled(rows, "x", "y")
+    assert controlled["low"] < 0.5 < controlled["high"]
+    assert controlled["value"] == pytest.approx(0.5, abs=0.05)
 
 
 def test_length_control_takes_away_what_length_bought() -> None:
