@@ -2,7 +2,7 @@
 
 The paper's 1,351 single-turn and 623 multi-turn prompts are not public. Ours come from a bank of attacks and from others' sets
 (`ayni attacks` reads the same), of the held-out side of their split alone. In a dialogue of several turns the model answers each
-one before the next is put; what the bank wrote for the assistant is left out. Who rates is a setting (raters.py).
+one before the next is put; what the bank wrote for the assistant is left out. Who rates is a setting (safety_raters.py).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ayni.evals.statistics import clustered_share, mean_interval, share
 from ayni.evals.suites import label
 from ayni.evals.written.part import Figure, Manner, Part, Row, Table, Writer
 from ayni.evals.written.prompts_held_out import held_out_prompts
-from ayni.evals.written.raters import Rater, Rating, on_labels, rater_named
+from ayni.evals.written.safety_raters import Rater, Rating, on_labels, rater_named
 from ayni.scoring.refusal import is_refusal
 from ayni.text.native import Message
 

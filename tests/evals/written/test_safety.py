@@ -9,8 +9,8 @@ import pytest
 from ayni.config import SuiteSettings
 from ayni.evals import judging
 from ayni.evals.attack_split import held_out, open_bank
-from ayni.evals.written import raters, safety
-from ayni.evals.written.raters import Asked, ByPlugin, Rating, on_labels, prompt_of, rater_named, rating_in
+from ayni.evals.written import safety, safety_raters
+from ayni.evals.written.safety_raters import Asked, ByPlugin, Rating, on_labels, prompt_of, rater_named, rating_in
 from ayni.text.sources import write_jsonl
 
 BANK = """
@@ -47,7 +47,7 @@ def asked(tmp_path: Path) -> SuiteSettings:
 
 @pytest.fixture(autouse=True)
 def words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(raters, "plugin", lambda group, name: lambda data, **options: Words())
+    monkeypatch.setattr(safety_raters, "plugin", lambda group, name: lambda data, **options: Words())
 
 
 def answer(prompt: str) -> str:
