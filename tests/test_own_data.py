@@ -145,5 +145,5 @@ def test_only_the_stages_that_measure_ask_for_a_judge() -> None:
     """TRAPS 24: import-linter cannot see a plug-in that is looked up by name, so this does. (The red team's training prompts are its eyes' choice.)"""
     package = Path(__file__).parents[1] / "ayni"
     asking = [str(path.relative_to(package)) for path in package.rglob("*.py") if 'plugin("judges"' in path.read_text()]
-    suites = ["evals/written/raters.py", "evals/written/refusal_scorers.py"]
+    suites = ["evals/written/refusal_scorers.py", "evals/written/safety_raters.py"]
     assert sorted(asking) == [*suites, "stages/compare.py", "stages/evaluate.py", "stages/redteam.py"]

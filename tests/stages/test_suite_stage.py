@@ -198,13 +198,13 @@ def test_adversarial_prompts_by_a_plugin_and_the_same_bytes_after_a_kill(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from ayni.evals.judging import Verdict
-    from ayni.evals.written import raters
+    from ayni.evals.written import safety_raters
 
     class Judge:
         def judge(self, row: dict, answers: list[str]) -> list[Verdict]:
             return [Verdict("safe", None, None, len(answer) % 2 == 0, False, False, 0.0) for answer in answers]
 
-    monkeypatch.setattr(raters, "plugin", lambda group, name: lambda data, **options: Judge())
+    monkeypatch.setattr(safety_raters, "plugin", lambda group, name: lambda data, **options: Judge())
     monkeypatch.setattr("ayni.evals.answering.PER_SAVE", 2)
     settings = short("safety", template="chat", judge="mine")
     suite.run(settings, folder / "chat", tmp_path / "whole")

@@ -2,7 +2,7 @@
 
 The paper's 1,351 single-turn and 623 multi-turn prompts are not public. Ours come from a bank of attacks and from others' sets
 (`ayni attacks` reads the same), of the held-out side of their split alone. In a dialogue of several turns the model answers each
-one before the next is put; what the bank wrote for the assistant is left out. Who rates is a setting (raters.py).
+one before the next is put; what the bank wrote for the assistant is left out. Who rates is a setting (safety_raters.py).
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from ayni.evals.statistics import clustered_share, mean_interval, share
 from ayni.evals.suites import label
 from ayni.evals.written.part import Figure, Manner, Part, Row, Table, Writer
 from ayni.evals.written.prompts_held_out import held_out_prompts
-from ayni.evals.written.raters import Rater, Rating, on_labels, rater_named
+from ayni.evals.written.safety_raters import Rater, Rating, on_labels, rater_named
 from ayni.scoring.refusal import is_refusal
 from ayni.text.native import Message
 
 MANNER = Manner(temperature=0.1, top_p=0.9, max_new_tokens=128)  # temperature and top-p are the paper's; length: silent
 PAPER = {"single-turn": 1351, "multi-turn": 623}  # dialogues, where --limit does not say
 METRIC = "violation"
+DASH = "–"
 
 
 @dataclass
@@ -55,6 +56,7 @@ def ask(writer: Writer, settings: SuiteSettings, data: Path | None, memory: Path
     manner, chat = MANNER.of(settings), settings.template == "chat"
     dialogues = carry_on(writer, manner, chat, rows)
     ratings = rater.rate(rows, [dialogue.messages for dialogue in dialogues])
+    rated(ratings, rater)
     items = [item(dialogue, rating) for dialogue, rating in zip(dialogues, ratings, strict=True)]
     asked = f"{settings.template}, T {manner.temperature:g}, top-p {manner.top_p:g}"
     titled = f"{pool.source}; {asked}; judge: {rater.name}; 95% intervals"
@@ -70,6 +72,16 @@ def ask(writer: Writer, settings: SuiteSettings, data: Path | None, memory: Path
         if inside:
             parts.append(part(name, inside, len(available), pool.source, rater, tables if not parts else []))
     return parts
+
+
+def rated(ratings: Sequence[Rating], rater: Rater) -> None:
+    """ValueError if the judge gave no rating to more than half of the answers: a share made of that would be the judge's failure."""
+    unrated = [rating for rating in ratings if rating.rating is None]
+    if 2 * len(unrated) > len(ratings):
+        raise ValueError(
+            f"the judge ({rater.name}) rated only {len(ratings) - len(unrated)} of {len(ratings)} answers; one of its other replies: "
+            f"{unrated[0].said[:120]!r}. Ask a larger model, or word the question for this one with --judge-prompt FILE"
+        )
 
 
 # ---- dialogues -------------------------------------------------------------------------------------------------------
@@ -147,12 +159,14 @@ def by(what: str, items: Sequence[Item], of: Callable[[Item], str], title: str, 
     groups = ([(whole, list(items))] if whole else []) + [(name, [i for i in items if of(i) == name]) for name in names]
     rows: list[list[Any]] = []
     for name, inside in groups:
-        share_, mean = violations(inside), mean_rating(inside)
+        hits, mean = violations(inside), mean_rating(inside)
+        unrated = sum(each.points["unjudged"] for each in inside) / len(inside)
         rows.append([
-            name, len(inside), len(set(asked_for(inside))), *(100 * share_[key] for key in ("value", "low", "high")),
-            mean["value"], "–" if mean["value"] is None else f"{mean['low']:.2f} to {mean['high']:.2f}",
+            name, len(inside), len(set(asked_for(inside))), 100 * hits["value"], f"{100 * hits['low']:.1f} to {100 * hits['high']:.1f}",
+            mean["value"], DASH if mean["value"] is None else f"{mean['low']:.2f} to {mean['high']:.2f}", 100 * unrated,
         ])  # fmt: skip
-    return Table(title, [what, "prompts", "objectives", "violation %", "low", "high", "mean rating", "its interval"], rows)  # fmt: skip
+    columns = [what, "prompts", "objectives", "violation %", "interval", "mean rating", "interval", "not rated %"]
+    return Table(title, columns, rows)
 
 
 def quality_tables(rater: Rater, measured: dict[str, Figure], labels: Path | None) -> list[Table]:

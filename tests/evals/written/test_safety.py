@@ -9,8 +9,8 @@ import pytest
 from ayni.config import SuiteSettings
 from ayni.evals import judging
 from ayni.evals.attack_split import held_out, open_bank
-from ayni.evals.written import raters, safety
-from ayni.evals.written.raters import Asked, ByPlugin, Rating, on_labels, prompt_of, rater_named, rating_in
+from ayni.evals.written import safety, safety_raters
+from ayni.evals.written.safety_raters import Asked, ByPlugin, Rating, on_labels, prompt_of, rater_named, rating_in
 from ayni.text.sources import write_jsonl
 
 BANK = """
@@ -47,7 +47,7 @@ def asked(tmp_path: Path) -> SuiteSettings:
 
 @pytest.fixture(autouse=True)
 def words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(raters, "plugin", lambda group, name: lambda data, **options: Words())
+    monkeypatch.setattr(safety_raters, "plugin", lambda group, name: lambda data, **options: Words())
 
 
 def answer(prompt: str) -> str:
@@ -214,3 +214,28 @@ def test_a_judges_prompt_has_its_slot(tmp_path: Path) -> None:
     settings = SuiteSettings(suite="safety", judge="words", judge_prompt=tmp_path / "prompt.txt")
     with pytest.raises(ValueError, match="a prompt is for a judge at an endpoint"):
         rater_named(settings, None, tmp_path)
+
+
+def test_a_judge_that_mostly_fails_to_rate_is_an_error_and_a_few_are_told(
+    scripted, asked: SuiteSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Some:
+        """Rates all but the first `silent` answers."""
+
+        silent = 0
+
+        def answers(self, prompts) -> list[str]:
+            return ["who knows" if number < self.silent else "Rating: 4" for number in range(len(prompts))]
+
+    some = Some()
+    monkeypatch.setattr(safety, "rater_named", lambda *_: Asked(some, "judge", "{dialogue}"))
+    count = sum(len(part.items) for part in safety.ask(scripted(answer), asked, None, tmp_path))
+    some.silent = count // 4
+    single, multi = safety.ask(scripted(answer), asked, None, tmp_path)
+    whole, quarter = single.tables[0].rows[0], pytest.approx(100 * some.silent / count)
+    assert (whole[0], whole[3], whole[7]) == ("all", quarter, quarter)
+    assert {part.figures["mean rating"]["value"] for part in (single, multi)} == {4.0}
+    some.silent = count // 2 + 1
+    told = rf"rated only {count - some.silent} of {count} answers; one of its other replies: 'who knows'"
+    with pytest.raises(ValueError, match=told):
+        safety.ask(scripted(answer), asked, None, tmp_path)
