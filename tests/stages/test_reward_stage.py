@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,16 @@ def test_a_report_holds_together(smoke_run: Path) -> None:
     assert report["unsafe_at_half"]["recall"]["n"] == unsafe
 
 
+@pytest.fixture
+def threads_of_the_smoke_run() -> Iterator[None]:
+    """One, as recipes/smoke.yaml says: equal to the bit is promised for a number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads_of_the_smoke_run")
 def test_open_pairs_change_the_helpfulness_model_only_where_asked(smoke_run: Path, tmp_path: Path) -> None:
     """`open: true` trains on them; the mix `both` without a safety label's loss trains on every own pair."""
     given = (smoke_run / "sft", [smoke_run / "v1_preferences"])
