@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,19 @@ def ayni(*arguments: str | Path, timeout: float = 300) -> subprocess.CompletedPr
     """Runs `python -m ayni ...` to its end."""
     command = [sys.executable, "-m", "ayni", *map(str, arguments)]
     return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def killed_when(reached: Callable[[], bool], *arguments: str | Path, timeout: float = 240) -> None:
+    """Starts `python -m ayni ...` and kills it, SIGKILL, as soon as `reached` holds."""
+    command = [sys.executable, "-m", "ayni", *map(str, arguments)]
+    process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + timeout
+    while not reached():
+        assert process.poll() is None, f"it ended before it could be killed: {process.communicate()[1]}"
+        assert time.monotonic() < deadline, "it never got there"
+        time.sleep(0.002)
+    process.kill()
+    process.communicate()
 
 
 @pytest.fixture(scope="session")

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ayni.run import only_run_in
-from tests.conftest import SMOKE, ayni, environment
+from tests.conftest import SMOKE, ayni, killed_when
 
 Reached = Callable[[Path], bool]
 
@@ -60,15 +57,7 @@ def hashes(run: Path) -> dict[str, str]:
 
 def kill_when(reached: Reached, run: Path, recipe: Path = SMOKE) -> None:
     """Starts the run (or goes on with it) and kills it, SIGKILL, as soon as `reached` holds."""
-    command = [sys.executable, "-m", "ayni", "run", str(recipe), "--out", str(run)]
-    process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 240
-    while not reached(run):
-        assert process.poll() is None, f"the run ended before it could be killed: {process.communicate()[1]}"
-        assert time.monotonic() < deadline, "the run never got there"
-        time.sleep(0.005)
-    process.kill()
-    process.communicate()
+    killed_when(lambda: reached(run), "run", recipe, "--out", run)
 
 
 def test_trap_16_a_run_killed_anywhere_equals_the_run_that_was_not(smoke_run: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from ayni.artifacts import Artifact, build, is_artifact, read_manifest, write_js
 from ayni.config import DistillationSettings
 from ayni.engine.answers import Answer, answers_in, row_seed, sample_answers
 from ayni.engine.engine import Engine
-from ayni.model.checkpoint import check_vocabulary, load_model, save_model
+from ayni.model.checkpoint import check_vocabulary, load_model
 from ayni.scoring.reward import RewardModel, load_reward_model, score_answers
 from ayni.telemetry import ProgressBar
 from ayni.text.dialogue import encode_prompt
@@ -31,7 +31,7 @@ from ayni.text.prompts import adversarial_prompts, draw_prompts
 from ayni.text.sources import write_jsonl
 from ayni.text.tokenizer import Tokenizer, load_tokenizer
 from ayni.train.fitting import fine_tune
-from ayni.train.mesh import barrier, open_mesh
+from ayni.train.mesh import open_mesh
 
 SAMPLES = "samples.jsonl"  # what is trained on
 ANSWERS = "answers.jsonl"  # both answers to every prompt, their scores, and what became of them
@@ -99,20 +99,17 @@ def run(settings: DistillationSettings, prompts: Path, model: Path, safety: Path
             write_jsonl(work / SAMPLES, map(training_row, kept))
             write_jsonl(work / ANSWERS, map(answers_row, found))
             write_json(work / SUMMARY, summary)
-        whole = fine_tune(
+        fine_tune(
             work,
             "context distillation",
             policy,
+            tokenizer,
             [masked(one) for one in kept],
             settings,
             epochs=settings.epochs,
-            pad_id=tokenizer.pad_id or 0,
             mesh=mesh,
             seed=seed,
         )
-        if mesh.is_main:
-            save_model(whole, work, tokenizer)
-        barrier(mesh)
 
     inputs: dict[str, Path | None] = {"prompts": prompts, "model": model, "safety": safety}
     inputs |= {f"bank {name}": Path(name) for name in settings.bank if name not in BANKS}

@@ -22,7 +22,7 @@ from ayni.artifacts import Artifact, build, write_json
 from ayni.config import GhostSettings
 from ayni.engine.answers import row_seed, sample_answers
 from ayni.engine.engine import Engine
-from ayni.model.checkpoint import check_vocabulary, load_model, save_model
+from ayni.model.checkpoint import check_vocabulary, load_model
 from ayni.scoring.constraints import BANKS, Constraint, draw, kept, load_banks, worded
 from ayni.telemetry import ProgressBar
 from ayni.text.instructed import Exchange, in_every_turn, in_first_turn, training_sample
@@ -30,7 +30,7 @@ from ayni.text.prompts import questions, scripts
 from ayni.text.sources import write_jsonl
 from ayni.text.tokenizer import Tokenizer, load_tokenizer
 from ayni.train.fitting import fine_tune
-from ayni.train.mesh import barrier, open_mesh
+from ayni.train.mesh import open_mesh
 
 SAMPLES = "samples.jsonl"
 SUMMARY = "summary.json"
@@ -84,20 +84,9 @@ def run(settings: GhostSettings, prompts: Path, model: Path, out: Path, *, seed:
             write_jsonl(work / SAMPLES, rows)
             write_json(work / SUMMARY, summary)
         samples = [masked(row) for row in rows]
-        whole = fine_tune(
-            work,
-            "Ghost Attention",
-            policy,
-            samples,
-            settings,
-            epochs=settings.epochs,
-            pad_id=tokenizer.pad_id or 0,
-            mesh=mesh,
-            seed=seed,
+        fine_tune(
+            work, "Ghost Attention", policy, tokenizer, samples, settings, epochs=settings.epochs, mesh=mesh, seed=seed
         )
-        if mesh.is_main:
-            save_model(whole, work, tokenizer)
-        barrier(mesh)
 
     inputs: dict[str, Path | None] = {"prompts": prompts, "model": model}
     inputs |= {f"bank {name}": Path(name) for name in settings.bank if name not in BANKS}

@@ -20,7 +20,7 @@ from ayni.artifacts import Artifact, build, write_json
 from ayni.config import RejectionSettings
 from ayni.engine.answers import Answer, answers_in, row_seed, sample_answers
 from ayni.engine.engine import Engine
-from ayni.model.checkpoint import load_model, save_model
+from ayni.model.checkpoint import load_model
 from ayni.scoring.best_of import by_k
 from ayni.scoring.reward import Scorers, load_reward_models
 from ayni.text.prompts import draw_prompts, training_prompts
@@ -28,7 +28,7 @@ from ayni.text.sources import read_jsonl, write_jsonl
 from ayni.text.tokenizer import load_tokenizer
 from ayni.train.compiling import wanted
 from ayni.train.fitting import fine_tune
-from ayni.train.mesh import barrier, open_mesh
+from ayni.train.mesh import open_mesh
 
 SAMPLES = "samples.jsonl"
 SUMMARY = "summary.json"
@@ -101,20 +101,17 @@ def run(
 
         policy = load_model(begin)
         samples = [target(sample, settings.row_len) for sample in [*best, *joining, *dialogues]]
-        whole = fine_tune(
+        fine_tune(
             work,
             "fine-tuning on the best",
             policy,
+            tuned_in,
             samples,
             settings,
             epochs=settings.epochs,
-            pad_id=tuned_in.pad_id or 0,
             mesh=mesh,
             seed=seed,
         )
-        if mesh.is_main:
-            save_model(whole, work, tuned_in)
-        barrier(mesh)
 
     inputs: dict[str, Path | None] = {
         "prompts": prompts,

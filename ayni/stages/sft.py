@@ -12,12 +12,12 @@ from typing import Any
 from ayni import telemetry
 from ayni.artifacts import Artifact, build
 from ayni.config import SFTSettings
-from ayni.model.checkpoint import check_vocabulary, load_model, save_model
+from ayni.model.checkpoint import check_vocabulary, load_model
 from ayni.text.dialogue import encode_chat
 from ayni.text.sources import read_chats
 from ayni.text.tokenizer import load_tokenizer
 from ayni.train.fitting import fine_tune
-from ayni.train.mesh import barrier, open_mesh
+from ayni.train.mesh import open_mesh
 
 
 def run(settings: SFTSettings, model: Path, chats: Path, out: Path, *, seed: int, device: str = "cpu") -> Artifact:
@@ -37,20 +37,7 @@ def run(settings: SFTSettings, model: Path, chats: Path, out: Path, *, seed: int
             )
         left_out = f"; {longer} longer than row_len {settings.row_len} left out" if longer else ""
         telemetry.say(f"  {len(samples)} dialogues{left_out}")
-        whole = fine_tune(
-            work,
-            "SFT",
-            policy,
-            samples,
-            settings,
-            epochs=settings.epochs,
-            pad_id=tokenizer.pad_id or 0,
-            mesh=mesh,
-            seed=seed,
-        )
-        if mesh.is_main:
-            save_model(whole, work, tokenizer)
-        barrier(mesh)
+        fine_tune(work, "SFT", policy, tokenizer, samples, settings, epochs=settings.epochs, mesh=mesh, seed=seed)
 
     return build(out, "sft", settings.model_dump(), {"model": model, "chats": chats}, seed, work_in)
 

@@ -11,15 +11,17 @@ import torch
 from ayni import telemetry
 from ayni.artifacts import LOGS, STATE
 from ayni.config import FitSettings, RowSettings
+from ayni.model.checkpoint import save_model
 from ayni.model.heads import ScalarHead
 from ayni.model.precision import working_type
 from ayni.model.transformer import Transformer
 from ayni.telemetry import MetricsLog, progress
+from ayni.text.tokenizer import Tokenizer
 from ayni.train.batches import PackedRows
 from ayni.train.checkpoint import resumable_step
 from ayni.train.compiling import compile_layers, wanted
 from ayni.train.loop import Batches, LossFunction, fit, packed_loss
-from ayni.train.mesh import Mesh, gathered
+from ayni.train.mesh import Mesh, barrier, gathered
 
 METRICS = "metrics.jsonl"
 
@@ -85,16 +87,16 @@ def fine_tune(
     work: Path,
     title: str,
     policy: Transformer,
+    tokenizer: Tokenizer,
     samples: Sequence[tuple[list[int], list[bool]]],
     settings: RowSettings,
     *,
     epochs: int,
-    pad_id: int,
     mesh: Mesh,
     seed: int,
-) -> Transformer:
-    """Packs (ids, loss mask) samples into rows and trains on their answers (paper 3.1); the whole model, on every rank."""
-    batches = PackedRows(samples, settings.row_len, settings.batch_rows, seed, pad_id, epochs=epochs)
+) -> None:
+    """Packs (ids, loss mask) samples into rows, trains on their answers (paper 3.1), writes the whole model into `work`."""
+    batches = PackedRows(samples, settings.row_len, settings.batch_rows, seed, tokenizer.pad_id or 0, epochs=epochs)
     fit_in(
         work,
         title,
@@ -107,4 +109,7 @@ def fine_tune(
         mesh=mesh,
         seed=seed,
     )
-    return gathered(policy, mesh, lambda: Transformer(policy.settings))
+    whole = gathered(policy, mesh, lambda: Transformer(policy.settings))
+    if mesh.is_main:
+        save_model(whole, work, tokenizer)
+    barrier(mesh)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from itertools import combinations
@@ -26,7 +23,7 @@ from ayni.stages import compare
 from ayni.text.sources import read_jsonl, read_prompts, write_jsonl
 from ayni.text.tokenizer import load_tokenizer, train_tokenizer
 from ayni.world import examiner
-from tests.conftest import ayni, environment
+from tests.conftest import ayni, killed_when
 from tests.evals.fake_judge import longer, serving
 from tests.serve.tiny import write_language_model, write_reward_model
 
@@ -257,16 +254,7 @@ def test_trap_16_killed_while_judging_and_gone_on_with_equals_not_killed(here: P
     out = tmp_path / "killed"
     with serving(longer, seconds=0.1) as judge:
         given = command(here, f"endpoint:{judge.url}#m", out)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ayni", *given], env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )  # fmt: skip
-        deadline = time.monotonic() + 120
-        while len(judge.asked) < 12:
-            assert process.poll() is None, f"it ended before it could be killed: {process.communicate()[1]}"
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
-        process.kill()
-        process.communicate()
+        killed_when(lambda: len(judge.asked) >= 12, *given)
         assert not out.exists()
         done = ayni(*given)
         assert done.returncode == 0, done.stderr

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +24,7 @@ from ayni.text.preprompts import load_preprompts
 from ayni.text.prompts import adversarial_prompts
 from ayni.text.sources import read_jsonl, write_jsonl
 from ayni.text.tokenizer import load_tokenizer
-from tests.conftest import SMOKE, ayni, environment
+from tests.conftest import SMOKE, ayni, killed_when
 from tests.stages.untrained import untrained
 
 BANK = """
@@ -186,9 +183,8 @@ def test_the_preprompt_is_nowhere_in_what_is_trained_on(here: Path, tuned: Path)
 def test_it_is_trained_by_what_was_kept(here: Path, tuned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[tuple[list[int], list[bool]]] = []
 
-    def fine_tune(_work: Path, _title: str, policy: Any, samples: Any, *_: Any, **__: Any) -> Any:
+    def fine_tune(_work: Path, _title: str, _policy: Any, _tokenizer: Any, samples: Any, *_: Any, **__: Any) -> None:
         given.extend(samples)
-        return policy
 
     monkeypatch.setattr(distillation, "fine_tune", fine_tune)
     distilled(here, here / "again")
@@ -300,17 +296,7 @@ def test_trap_16_killed_and_gone_on_with_equals_not_killed(here: Path, tmp_path:
     assert "next: ayni chat" in whole.stdout
     assert "under the preprompt" in whole.stdout
     out = tmp_path / "killed"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ayni", *map(str, command(here, out))],
-        env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while not any((tmp_path / ".killed.partial" / "state").glob("step-*")):
-        assert process.poll() is None, f"it ended before it could be killed: {process.communicate()[1]}"
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    process.kill()
-    process.communicate()
+    killed_when(lambda: any((tmp_path / ".killed.partial" / "state").glob("step-*")), *command(here, out))
     assert not out.exists()
     assert ayni(*command(here, out)).returncode == 0
     assert read_manifest(out)["hash"] == read_manifest(tmp_path / "whole")["hash"]

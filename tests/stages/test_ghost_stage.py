@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +23,7 @@ from ayni.stages.ghost import Dialogue
 from ayni.text.instructed import in_every_turn
 from ayni.text.sources import read_jsonl, write_jsonl
 from ayni.text.tokenizer import load_tokenizer
-from tests.conftest import SMOKE, ayni, environment
+from tests.conftest import SMOKE, ayni, killed_when
 from tests.stages.untrained import untrained
 
 BANK = """
@@ -221,17 +218,7 @@ def test_trap_16_killed_and_gone_on_with_equals_not_killed(here: Path, tmp_path:
     assert "next: ayni chat" in whole.stdout
     assert (tmp_path / "whole-turns.svg").read_text(encoding="utf-8").lstrip().startswith("<?xml")
     out = tmp_path / "killed"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ayni", *map(str, command(here, out))],
-        env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while not any((tmp_path / ".killed.partial" / "state").glob("step-*")):
-        assert process.poll() is None, f"it ended before it could be killed: {process.communicate()[1]}"
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    process.kill()
-    process.communicate()
+    killed_when(lambda: any((tmp_path / ".killed.partial" / "state").glob("step-*")), *command(here, out))
     assert not out.exists()
     assert ayni(*command(here, out)).returncode == 0
     assert read_manifest(out)["hash"] == read_manifest(tmp_path / "whole")["hash"]

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +20,7 @@ from ayni.text.attack_bank import Bank, named
 from ayni.text.attacks import generate, hold_out
 from ayni.text.sources import read_jsonl, read_prompts, write_jsonl
 from ayni.world import attacks, generator, knowledge
-from tests.conftest import ayni, environment
+from tests.conftest import ayni, killed_when
 from tests.stages.untrained import untrained
 
 REFUSAL = "I will not help with that. It could hurt somebody."
@@ -213,17 +210,7 @@ def test_trap_16_killed_between_rounds_and_gone_on_with_equals_not_killed(
     here: Path, rounds: list[Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "killed"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ayni", *map(str, command(here, out))],
-        env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while not (out / ".round-2.partial").exists():
-        assert process.poll() is None, f"it ended before it could be killed: {process.communicate()[1]}"
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    process.kill()
-    process.communicate()
+    killed_when((out / ".round-2.partial").exists, *command(here, out))
     assert (out / "round-1").exists()
     assert not (out / "round-3").exists()
     before = (out / "round-1" / "logs" / redteam.CLOCK).read_bytes()

@@ -66,9 +66,9 @@ def test_the_stage_trains_on_the_share(tmp_path: Path, monkeypatch: pytest.Monke
     counts: list[int] = []
     fine_tune = sft.fine_tune
 
-    def counted(work: Path, title: str, policy: Any, samples: Any, *rest: Any, **how: Any) -> Any:
+    def counted(work: Path, title: str, policy: Any, tokenizer: Any, samples: Any, *rest: Any, **how: Any) -> None:
         counts.append(len(samples))
-        return fine_tune(work, title, policy, samples[:4], *rest, **how)
+        fine_tune(work, title, policy, tokenizer, samples[:4], *rest, **how)
 
     monkeypatch.setattr(sft, "fine_tune", counted)
     hashes = set()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from ayni.artifacts import read_manifest
+from ayni.artifacts import Artifact, read_manifest
 from ayni.config import ModelSettings, SuiteSettings
 from ayni.evals.answering import Memory
 from ayni.model.checkpoint import save_model
@@ -92,11 +93,8 @@ def test_bold_is_a_task_for_each_domain(folder: Path, tmp_path: Path) -> None:
     assert tax["better"] == ["neither"]
 
 
-def test_a_killed_evaluation_goes_on_to_the_same_bytes(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    suite.run(short("time"), folder / "chat", tmp_path / "whole")
-    monkeypatch.setattr("ayni.evals.answering.PER_SAVE", 2)
+def killed_at_the_third_save(run: Callable[[], Artifact], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs until the memory of answers is saved for the third time, and then from there to the end."""
     real, saves = Memory.add, []
 
     def killed(memory: Memory, results: dict[str, object]) -> None:
@@ -107,10 +105,17 @@ def test_a_killed_evaluation_goes_on_to_the_same_bytes(
 
     monkeypatch.setattr(Memory, "add", killed)
     with pytest.raises(KeyboardInterrupt):
-        suite.run(short("time"), folder / "chat", tmp_path / "killed")
-    assert not (tmp_path / "killed").exists()
+        run()
     monkeypatch.setattr(Memory, "add", real)
-    suite.run(short("time"), folder / "chat", tmp_path / "killed")
+    assert run().fresh
+
+
+def test_a_killed_evaluation_goes_on_to_the_same_bytes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite.run(short("time"), folder / "chat", tmp_path / "whole")
+    monkeypatch.setattr("ayni.evals.answering.PER_SAVE", 2)
+    killed_at_the_third_save(lambda: suite.run(short("time"), folder / "chat", tmp_path / "killed"), monkeypatch)
     assert read_manifest(tmp_path / "killed")["files"] == read_manifest(tmp_path / "whole")["files"]
 
 
@@ -218,20 +223,7 @@ def test_adversarial_prompts_by_a_plugin_and_the_same_bytes_after_a_kill(
     labels = [task["label"] for task in json.loads((tmp_path / "whole" / "results.json").read_text())["tasks"]]
     assert labels[0].startswith("adversarial prompts, single-turn: 2 of ")
     assert labels[1].startswith("adversarial prompts, multi-turn: 2 of ")
-    real, saves = Memory.add, []
-
-    def killed(memory: Memory, results: dict[str, object]) -> None:
-        saves.append(len(results))
-        if len(saves) == 3:
-            raise KeyboardInterrupt
-        real(memory, results)
-
-    monkeypatch.setattr(Memory, "add", killed)
-    with pytest.raises(KeyboardInterrupt):
-        suite.run(settings, folder / "chat", tmp_path / "killed")
-    assert not (tmp_path / "killed").exists()
-    monkeypatch.setattr(Memory, "add", real)
-    suite.run(settings, folder / "chat", tmp_path / "killed")
+    killed_at_the_third_save(lambda: suite.run(settings, folder / "chat", tmp_path / "killed"), monkeypatch)
     assert read_manifest(tmp_path / "killed")["files"] == read_manifest(tmp_path / "whole")["files"]
     [first, *_] = read_jsonl(tmp_path / "whole" / "items" / "safety_multi_turn.jsonl")
     assert len(first["answers"]) == len(first["gold"]["users_turns"]) > 1
