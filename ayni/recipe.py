@@ -13,7 +13,6 @@ from ayni.config import (
     Count,
     DataSettings,
     DistillationSettings,
-    EvaluateSettings,
     GhostSettings,
     ImportSettings,
     PPOSettings,
@@ -27,6 +26,7 @@ from ayni.config import (
     TemperatureSettings,
     TokenizerSettings,
 )
+from ayni.config_measuring import EvaluateSettings
 
 
 class RecipeGhost(GhostSettings):

@@ -9,7 +9,7 @@ import typer
 
 from ayni.cli.app import app
 from ayni.cli.flags import Seed, Set, done, settings_of
-from ayni.config import AttackSettings, RedTeamSettings
+from ayni.config_measuring import AttackSettings, RedTeamSettings
 
 Bank = Annotated[
     str | None,

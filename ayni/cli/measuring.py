@@ -10,7 +10,7 @@ import typer
 from ayni.cli.app import app
 from ayni.cli.attacking import Bank, Categories, KeepOut, Styles, attack_values
 from ayni.cli.flags import Seed, Set, done, settings_of
-from ayni.config import AuditSettings, ContaminationSettings, EvaluateSettings, SuiteSettings
+from ayni.config_measuring import AuditSettings, ContaminationSettings, EvaluateSettings, SuiteSettings
 
 ROWS = ("pypi", "hf")  # of --source: where a suite's rows come from
 ATTACKED = ("safety", "false-refusal")  # suites that ask a bank of attacks

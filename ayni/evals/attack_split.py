@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ayni import telemetry
-from ayni.config import AttackSettings
+from ayni.config_measuring import AttackSettings
 from ayni.evals.attack_sources import grouped, kept_out, with_sources
 from ayni.text.attack_bank import Bank, load_bank, with_styles
 from ayni.text.attacks import HeldOut, hold_out

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ayni.config import RedTeamSettings
+from ayni.config_measuring import RedTeamSettings
 from ayni.engine.answers import row_seed, sample_answers
 from ayni.engine.engine import Engine
 from ayni.telemetry import ProgressBar

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ayni.artifacts import Artifact, build, discard_partial, write_json
-from ayni.config import AuditSettings
+from ayni.config_measuring import AuditSettings
 from ayni.text.audit import audit
 from ayni.text.sources import read_texts
 

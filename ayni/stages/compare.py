@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ayni.artifacts import STATE, Artifact, build, is_artifact, read_manifest, write_json
-from ayni.config import CompareSettings
+from ayni.config_measuring import CompareSettings
 from ayni.engine.answers import row_seed
 from ayni.engine.engine import Engine
 from ayni.evals.dialogues import answered, said_next

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ayni.artifacts import Artifact, build, discard_partial, write_json
-from ayni.config import ContaminationSettings
+from ayni.config_measuring import ContaminationSettings
 from ayni.text.contamination import Found, read_scores, scan, table_at
 from ayni.text.samples import Sample, read_samples, read_training
 from ayni.text.sources import ROW_SUFFIXES, text_files, write_jsonl

@@ -15,7 +15,7 @@ import torch
 
 from ayni import telemetry
 from ayni.artifacts import Artifact, build, write_json
-from ayni.config import EvaluateSettings
+from ayni.config_measuring import EvaluateSettings
 from ayni.engine.answers import Answer, sample_answers
 from ayni.engine.engine import Engine
 from ayni.engine.score import log_probs_of

@@ -12,7 +12,7 @@ from typing import Any
 
 from ayni import telemetry
 from ayni.artifacts import Artifact, build, write_json
-from ayni.config import EvaluateSettings
+from ayni.config_measuring import EvaluateSettings
 from ayni.engine.answers import sample_answers
 from ayni.engine.engine import Engine
 from ayni.engine.score import log_probs_of, scores_of

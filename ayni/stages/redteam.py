@@ -19,7 +19,7 @@ from typing import Any
 
 from ayni import telemetry
 from ayni.artifacts import LOGS, Artifact, build, read_json, write_json
-from ayni.config import RedTeamSettings
+from ayni.config_measuring import RedTeamSettings
 from ayni.engine.answers import row_seed
 from ayni.engine.engine import Engine
 from ayni.evals.attack_split import held_out, inputs, open_bank, sides

@@ -12,7 +12,7 @@ from typing import Any
 
 from ayni import telemetry
 from ayni.artifacts import Artifact, build, read_json, write_json
-from ayni.config import SuiteSettings
+from ayni.config_measuring import SuiteSettings
 from ayni.evals import attack_split, evaldata
 from ayni.evals.answering import Answering
 from ayni.evals.harness import ask, figure, lm_eval_ready

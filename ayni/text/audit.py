@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ayni import telemetry
-from ayni.config import AuditSettings
+from ayni.config_measuring import AuditSettings
 from ayni.plugins import plugin
 from ayni.text.descriptors import Finder, axes, words_in
 from ayni.text.documents import in_batches

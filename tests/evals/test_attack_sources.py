@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ayni.config import AttackSettings
+from ayni.config_measuring import AttackSettings
 from ayni.evals.attack_sources import grouped, kept_out, read_source, with_sources
 from ayni.evals.attack_split import held_out, open_bank
 from ayni.evals.disjoint import LIMIT, content_words, overlap

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ayni.artifacts import write_json
-from ayni.config import CompareSettings
+from ayni.config_measuring import CompareSettings
 from ayni.report import compare as report
 from ayni.stages import compare
 from ayni.text.sources import read_jsonl, write_jsonl

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ayni.artifacts import read_json, read_manifest
-from ayni.config import CompareSettings
+from ayni.config_measuring import CompareSettings
 from ayni.engine.answers import sample_answers
 from ayni.engine.engine import Engine
 from ayni.evals.endpoint import KEY_VARIABLE

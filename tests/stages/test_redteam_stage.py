@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from ayni.artifacts import read_json, read_manifest
-from ayni.config import AttackSettings, OptimizerSettings, RedTeamSettings, SFTSettings
+from ayni.config import OptimizerSettings, SFTSettings
+from ayni.config_measuring import AttackSettings, RedTeamSettings
 from ayni.evals.judging import Verdict
 from ayni.evals.red_team_findings import FINDINGS, SUMMARY, degree, gamma
 from ayni.report import redteam as report

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ayni.artifacts import Artifact, read_manifest
-from ayni.config import ModelSettings, SuiteSettings
+from ayni.config import ModelSettings
+from ayni.config_measuring import SuiteSettings
 from ayni.evals.answering import Memory
 from ayni.model.checkpoint import save_model
 from ayni.model.transformer import Transformer, init_weights

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ayni.config import AuditSettings
+from ayni.config_measuring import AuditSettings
 from ayni.text import audit as module
 from ayni.text import documents
 from ayni.text.audit import PRONOUNS, audit

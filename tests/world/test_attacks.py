@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from ayni.config import AttackSettings
+from ayni.config_measuring import AttackSettings
 from ayni.evals.attack_split import held_out
 from ayni.text.attack_bank import Bank, named
 from ayni.text.attacks import generate, hold_out, wordings

@@ -10,7 +10,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from ayni.config import SuiteSettings
+from ayni.config_measuring import SuiteSettings
 from ayni.evals.harness import Item
 from ayni.evals.statistics import mean_interval, share
 from ayni.evals.suites import label

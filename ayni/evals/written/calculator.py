@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ayni.config import SuiteSettings
+from ayni.config_measuring import SuiteSettings
 from ayni.evals.answering import Continue
 from ayni.evals.harness import Item, figure
 from ayni.evals.statistics import mean_interval, share

@@ -15,7 +15,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from ayni.config import SuiteSettings
+from ayni.config_measuring import SuiteSettings
 from ayni.evals.harness import Item
 from ayni.evals.statistics import mean_interval, share
 from ayni.evals.written.part import GREEDY, Figure, Part, Table, Writer, settled

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ayni import telemetry
-from ayni.config import SuiteSettings
+from ayni.config_measuring import SuiteSettings
 from ayni.evals.harness import Item
 from ayni.evals.metrics import is_benign
 from ayni.evals.packages import pinned_wheel

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import yaml
 
-from ayni.config import SuiteSettings
+from ayni.config_measuring import SuiteSettings
 from ayni.evals.answering import Continue
 from ayni.evals.harness import Item
 from ayni.evals.suites import Better

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ayni.config import SuiteSettings
+from ayni.config_measuring import SuiteSettings
 from ayni.evals.attack_sources import kept_out
 from ayni.evals.attack_split import held_out, open_bank
 from ayni.text.attack_bank import Bank, Target

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ayni import telemetry
-from ayni.config import SuiteSettings
+from ayni.config_measuring import SuiteSettings
 from ayni.evals.endpoint import endpoint
 from ayni.evals.judges import LEADING_YES_NO
 from ayni.evals.written.part import Row

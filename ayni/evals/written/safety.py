@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ayni.config import SuiteSettings
+from ayni.config_measuring import SuiteSettings
 from ayni.evals.harness import Item
 from ayni.evals.statistics import clustered_share, mean_interval, share
 from ayni.evals.suites import label

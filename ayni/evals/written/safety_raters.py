@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ayni import telemetry
-from ayni.config import SuiteSettings
+from ayni.config_measuring import SuiteSettings
 from ayni.evals.endpoint import endpoint
 from ayni.evals.refusal_labels import LABELS, read_labelled
 from ayni.evals.statistics import share

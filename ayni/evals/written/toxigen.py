@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ayni.config import SuiteSettings
+from ayni.config_measuring import SuiteSettings
 from ayni.evals.harness import Item
 from ayni.evals.statistics import share
 from ayni.evals.written.part import SAFETY, Figure, Part, Row, Table, Writer, by_group, settled

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ayni.config import SuiteSettings
+from ayni.config_measuring import SuiteSettings
 from ayni.evals.harness import Item, figure
 from ayni.evals.suites import label
 from ayni.evals.written.part import SAFETY, Part, Table, Writer, rows_of_set, settled

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ayni.config import SuiteSettings
+from ayni.config_measuring import SuiteSettings
 from ayni.evals.written import false_refusal
 from ayni.evals.written.refusal_scorers import Asked, ByPlugin, Phrases
 from ayni.text.sources import write_jsonl

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ayni.config import SuiteSettings
+from ayni.config_measuring import SuiteSettings
 from ayni.evals import judging
 from ayni.evals.attack_split import held_out, open_bank
 from ayni.evals.written import safety, safety_raters
